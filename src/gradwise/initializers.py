@@ -1,0 +1,177 @@
+"""Initialisers: how a layer's parameters get their first values.
+
+Each is called with `(shape, rng, dtype)` and returns a new array. The fans of a shape are those of Glorot & Bengio
+(2010): for a dense kernel (in, out), fan_in = in and fan_out = out; for a convolution kernel (kh, kw, in, out), both
+times kh * kw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradwise.errors import ArgumentError
+from gradwise.typing import Array, Shape
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "LecunNormal",
+    "Ones",
+    "Orthogonal",
+    "RandomNormal",
+    "Zeros",
+]
+
+
+class Placeholder(np.ndarray):
+    """An array of a shape and dtype with no memory behind it: what building a network for its shapes alone makes."""
+
+    @classmethod
+    def of(cls, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        return np.broadcast_to(np.zeros((), dtype), shape).view(cls)
+
+
+class ShapesOnly(np.random.Generator):
+    """A generator that asks initialisers for placeholders: a network is then built without allocating its arrays."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    """(fan_in, fan_out) of a kernel's shape; a vector's fans are both its length."""
+    if len(shape) < 2:
+        size = math.prod(shape)
+        return size, size
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+def _normal(shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike, deviation: float) -> Array:
+    return rng.standard_normal(shape, dtype=np.dtype(dtype)) * np.dtype(dtype).type(deviation)  # type: ignore[arg-type]
+
+
+def _uniform(shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike, limit: float) -> Array:
+    scalar = np.dtype(dtype).type
+    return (rng.random(shape, dtype=np.dtype(dtype)) * scalar(2) - scalar(1)) * scalar(limit)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Base of all initialisers; a subclass defines `draw(shape, rng, dtype)`."""
+
+    def __call__(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike = np.float32) -> Array:
+        """A new array of `shape` and `dtype`, drawn from `rng`."""
+        if isinstance(rng, ShapesOnly):
+            return Placeholder.of(shape, dtype)
+        return self.draw(shape, rng, dtype)
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} must define draw(shape, rng, dtype)")
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every entry is `value`."""
+
+    value: float = 0.0
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return np.full(shape, self.value, dtype)
+
+
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """Every entry is 0."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return np.zeros(shape, dtype)
+
+
+@dataclass(frozen=True)
+class Ones(Initializer):
+    """Every entry is 1."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return np.ones(shape, dtype)
+
+
+@dataclass(frozen=True)
+class RandomNormal(Initializer):
+    """Normal with the given `mean` and standard `deviation`."""
+
+    mean: float = 0.0
+    deviation: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.deviation >= 0:
+            raise ArgumentError(f"RandomNormal takes a deviation of 0 or more, but got {self.deviation!r}.")
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _normal(shape, rng, dtype, self.deviation) + np.dtype(dtype).type(self.mean)
+
+
+@dataclass(frozen=True)
+class HeNormal(Initializer):
+    """Normal with variance 2 / fan_in (He et al. 2015), for layers before a ReLU."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _normal(shape, rng, dtype, math.sqrt(2 / _fans(shape)[0]))
+
+
+@dataclass(frozen=True)
+class HeUniform(Initializer):
+    """Uniform within +-sqrt(6 / fan_in) (He et al. 2015), for layers before a ReLU."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _uniform(shape, rng, dtype, math.sqrt(6 / _fans(shape)[0]))
+
+
+@dataclass(frozen=True)
+class GlorotNormal(Initializer):
+    """Normal with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _normal(shape, rng, dtype, math.sqrt(2 / sum(_fans(shape))))
+
+
+@dataclass(frozen=True)
+class GlorotUniform(Initializer):
+    """Uniform within +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _uniform(shape, rng, dtype, math.sqrt(6 / sum(_fans(shape))))
+
+
+@dataclass(frozen=True)
+class LecunNormal(Initializer):
+    """Normal with variance 1 / fan_in (LeCun et al. 1998)."""
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        return _normal(shape, rng, dtype, math.sqrt(1 / _fans(shape)[0]))
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """Orthonormal columns, or rows where there are fewer of them, times `gain` (Saxe et al. 2014).
+
+    A convolution kernel (kh, kw, in, out) is orthogonal as the matrix (kh * kw * in, out).
+    """
+
+    gain: float = 1.0
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
+        if len(shape) < 2:
+            raise ArgumentError(f"Orthogonal makes kernels of two axes or more, but was asked for {shape}.")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q *= np.sign(np.diag(r))  # makes the draw uniform over orthogonal matrices (Mezzadri 2007)
+        return np.ascontiguousarray((self.gain * (q if rows >= columns else q.T)).reshape(shape), dtype)

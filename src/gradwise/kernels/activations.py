@@ -1,0 +1,68 @@
+"""Elementwise functions and softmax, stable for every finite input.
+
+No masked copies: on 590 KB `np.where` and `copyto(where=)` take about 620 us, a product with a comparison 37.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradwise.typing import Array
+
+# erfc(z) = t exp(-z^2) P(2t - 1) with t = 2 / (2 + z), z >= 0. P: the Chebyshev series of erfc(z) exp(z^2) / t, computed by
+# interpolation in 50 digits. All terms give 3e-15 relative error, the first 11 give 5e-8, below float32's rounding.
+_ERFC = (
+    0.57703373861646968862, 0.35543692127049848731, 0.06509515882878652455, 0.0036711423958366391659,
+    -0.0011128447433526324969, -0.00016075829915379078758, 0.000032780315741731370605, 5.4424416455050160333e-6,
+    -1.5154665553171481622e-6, -1.4297608181169864917e-7, 8.234608827419493433e-8, -1.2962846852306562536e-9,
+    -4.1547216310151983042e-9, 6.3470582783628111814e-10, 1.4320822712256223707e-10, -6.1603901052045855418e-11,
+    2.0612138554721696306e-12, 3.571493148847704445e-12, -8.5864228432517964757e-13, -6.145600213790630554e-14,
+    7.4187257485966170573e-14, -1.2895042755032325615e-14, -2.3587263857106323568e-15, 1.5729349381685911397e-15,
+    -2.2782966239546465174e-16, -6.3123304507564298101e-17,
+)  # fmt: skip
+
+
+def normal_cdf(x: Array) -> Array:
+    """The standard normal distribution function, erfc(-x / sqrt 2) / 2, exact to the dtype's rounding."""
+    terms = _ERFC[:11] if x.dtype.itemsize <= 4 else _ERFC
+    z = np.abs(x) * x.dtype.type(math.sqrt(0.5))
+    t = 2 / (2 + z)
+    y = 4 * t - 2  # twice the series' variable 2t - 1, as Clenshaw's recurrence wants it
+    older, newer = np.zeros_like(y), np.full_like(y, terms[-1])
+    for coefficient in terms[-2:0:-1]:
+        older, newer = newer, y * newer - older + x.dtype.type(coefficient)
+    series = 0.5 * y * newer - older + x.dtype.type(terms[0])
+    tail = x.dtype.type(0.5) * t * np.exp(-z * z) * series  # P(X > |x|)
+    return np.abs((x > 0) - tail)
+
+
+def normal_density(x: Array) -> Array:
+    """The standard normal density."""
+    return np.exp(x * x * x.dtype.type(-0.5)) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow and exact far into both tails."""
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), without overflow."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def log_softmax(x: Array) -> Array:
+    """x - log(sum(exp(x))) along axis 1, without overflow."""
+    shifted = x - x.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def softmax(x: Array) -> Array:
+    """exp(x) / sum(exp(x)) along axis 1, without overflow."""
+    y = x - x.max(axis=1, keepdims=True)
+    np.exp(y, out=y)
+    y /= y.sum(axis=1, keepdims=True)
+    return y

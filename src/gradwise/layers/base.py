@@ -1,0 +1,267 @@
+"""`Layer`: the protocol that every layer, chain and network follows; parameters by path; shape checks and their wording."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gradwise import config
+from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
+from gradwise.initializers import Placeholder
+from gradwise.typing import Array, Pullback, RandomState, Shape
+
+
+def _recorded(build: Callable[..., Shape]) -> Callable[..., Shape]:
+    """A layer's `build`, which then also records the shapes."""
+
+    @functools.wraps(build)
+    def recorded(self: Layer, input_shape: Shape, rng: RandomState = None) -> Shape:
+        shape = sizes(input_shape, "input_shape")
+        if self.input_shape is not None and self.input_shape != shape and any(True for _ in self.slots()):
+            raise ShapeError(
+                repr(self),
+                f"was built for inputs of {features(self.input_shape)}, but got {features(shape)}."
+                " A layer that serves in several places has one input shape.",
+            )
+        output_shape = sizes(build(self, shape, generator(rng)), f"the output shape of {self!r}")
+        self.input_shape, self.output_shape = shape, output_shape
+        return output_shape
+
+    return recorded
+
+
+def _guarded(vjp: Callable[..., tuple[Array, Pullback]]) -> Callable[..., tuple[Array, Pullback]]:
+    """A layer's `vjp`, behind the checks of its input; three comparisons where all is well."""
+
+    @functools.wraps(vjp)
+    def guarded(
+        self: Layer, x: Array, training: bool = False, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Pullback]:
+        if type(x) is not np.ndarray or x.dtype.kind != "f" or x.shape[1:] != self.input_shape:
+            x = self.admit(x)
+        return vjp(self, x, training, rng)
+
+    return guarded
+
+
+class Layer:
+    """A differentiable function with parameters: y, pullback = layer.vjp(x).
+
+    A subclass defines `vjp` and, where it has parameters or changes the shape, `build`; its constructor, if any, keeps
+    its arguments under their own names. `repr`, equality and saving follow from these.
+
+    Attributes
+    ----------
+    parameters, state : tuple of str
+        Class level: the names of the trained arrays, and of those that are saved but never stepped. An array that a
+        layer does without (`use_bias=False`) is None.
+    trainable : bool
+        False freezes the layer: training leaves its parameters alone. Its derivatives stay available.
+    input_shape, output_shape : tuple of int, or None before the layer is built
+        Per sample, without N.
+
+    Examples
+    --------
+    A layer of one's own, y = x * scale:
+
+    >>> class Scale(Layer):
+    ...     parameters = ("scale",)
+    ...     def build(self, input_shape, rng):
+    ...         self.scale = np.ones(input_shape, np.float32)
+    ...         return input_shape
+    ...     def vjp(self, x, training=False, rng=None):
+    ...         return x * self.scale, Pullback(
+    ...             input=lambda dy: dy * self.scale,
+    ...             scale=lambda dy: (dy * x).sum(axis=0),
+    ...         )
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ()
+    state: ClassVar[tuple[str, ...]] = ()
+    _own: ClassVar[frozenset[str]] = frozenset()
+
+    trainable: bool = True
+    input_shape: Shape | None = None
+    output_shape: Shape | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Give the subclass's own `build` and `vjp` the checks that all layers share."""
+        super().__init_subclass__()
+        for kind in ("parameters", "state"):
+            names = getattr(cls, kind)
+            if isinstance(names, tuple) and all(isinstance(name, str) and name.isidentifier() for name in names):
+                cls._own = cls._own | frozenset(names)
+            elif not callable(names):
+                raise DTypeError(f"{cls.__name__}.{kind} is a tuple of names, such as ('kernel',), but is {names!r}.")
+        if "build" in cls.__dict__:
+            cls.build = _recorded(cls.build)  # type: ignore[method-assign]
+        if "vjp" in cls.__dict__:
+            cls.vjp = _guarded(cls.vjp)  # type: ignore[method-assign]
+
+    # What a layer is
+
+    @_recorded
+    def build(self, input_shape: Shape, rng: RandomState = None) -> Shape:
+        """Make the layer's arrays for inputs of `input_shape` and return the output's shape (both without N)."""
+        return input_shape
+
+    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        """Run the layer on a batch, (N, *input_shape): its output, and the pullback that holds its derivatives."""
+        raise NotImplementedError(f"{type(self).__name__} must define vjp(x, training, rng)")
+
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The layer's output for a batch, (N, *input_shape)."""
+        return self.vjp(x, training, rng)[0]
+
+    def accepts(self, shape: Shape) -> bool:
+        """Whether the layer, once built, can run on samples of this shape."""
+        return shape == self.input_shape
+
+    # Its arrays
+
+    def children(self) -> dict[str, Layer]:
+        """The layers inside this one: name -> layer."""
+        return {}
+
+    def slots(self, kind: str = "parameters") -> Iterator[tuple[str, Layer, str]]:
+        """(dotted path, the layer that has it, its name there) of each array; `kind` is "parameters" or "state".
+
+        An array seen twice, because a layer serves in several places, goes by its first path.
+        """
+        seen: set[tuple[int, str]] = set()
+        for path, owner, name in self.places(kind):
+            if (id(owner), name) not in seen:
+                seen.add((id(owner), name))
+                yield path, owner, name
+
+    def places(self, kind: str = "parameters") -> Iterator[tuple[str, Layer, str]]:
+        """As `slots`, with every path of an array that is seen several times."""
+        names = getattr(type(self), kind)
+        for name in names if isinstance(names, tuple) else ():
+            if getattr(self, name) is not None:
+                yield name, self, name
+        for prefix, child in self.children().items():
+            for path, owner, name in child.places(kind):
+                yield f"{prefix}.{path}", owner, name
+
+    def arrays(self, kind: str = "parameters") -> dict[str, Array]:
+        """Dotted path -> array, of the parameters or of the state. The layer's own arrays, not copies."""
+        return {path: getattr(owner, name) for path, owner, name in self.slots(kind)}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Parameters and state are the layer's own: an array that is assigned is copied, into the order it is kept in."""
+        if isinstance(value, np.ndarray) and name in self._own:
+            present = self.__dict__.get(name)
+            if not isinstance(present, np.ndarray) or isinstance(present, Placeholder):
+                value = value if isinstance(value, Placeholder) else value.copy(order="K")
+            elif present.shape != value.shape:
+                raise ShapeError(repr(self), f"has a {name} of shape {present.shape}, but was given {value.shape}.")
+            else:
+                own = np.empty_like(present, dtype=value.dtype)
+                own[...] = value
+                value = own
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Reached only for what is missing: a parameter is missing until the layer is built."""
+        if name in type(self)._own:
+            raise NotBuiltError(
+                f"{self!r} has no {name} yet: it is built by build(input_shape, rng), by a Network with input_shape=..., "
+                "or by the first data that a Network is trained on."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # What follows from the constructor's arguments
+
+    def __repr__(self) -> str:
+        return config.describe(self)
+
+    def __eq__(self, other: object) -> bool:
+        return config.equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # The checks
+
+    def admit(self, x: npt.ArrayLike) -> Array:
+        """x as a floating point batch that the layer can run on; a clear error otherwise."""
+        array = np.asarray(x)
+        if array.dtype.kind in "biu":
+            array = array.astype(np.result_type(array, np.float32))
+        elif array.dtype.kind != "f":
+            raise DTypeError(f"{self!r} computes with numbers, but got an array of {array.dtype}.")
+        if array.ndim == 0:
+            raise ShapeError(repr(self), "takes a batch, (N, ...), but got a single number.")
+        shape = array.shape[1:]
+        if self.input_shape is not None and not self.accepts(shape):
+            hint = ""
+            if array.shape == self.input_shape:
+                hint = " One sample is a batch of one: x[None]."
+            raise ShapeError(
+                repr(self), f"was built for inputs of {features(self.input_shape)}, but got {features(shape)}.{hint}"
+            )
+        return array
+
+
+def generator(random_state: RandomState) -> np.random.Generator:
+    """The generator of a seed; of None, one seeded from NumPy's global state, so that np.random.seed(0) repeats."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if random_state is None:
+        return np.random.default_rng(np.random.randint(0, 2**31, size=4))
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool) and random_state >= 0:
+        return np.random.default_rng(random_state)
+    raise ArgumentError(f"random_state takes None, an integer >= 0 or a numpy Generator, but got {random_state!r}.")
+
+
+def features(shape: Shape) -> str:
+    """A sample's shape in words: "4056 features", "images of (24, 6, 6)"."""
+    if len(shape) == 1:
+        return f"{shape[0]} features"
+    return f"images of {shape}" if len(shape) == 3 else f"shape {shape}"
+
+
+def sizes(shape: object, what: str) -> Shape:
+    """A shape as a tuple of positive integers; an int is the shape of that many features."""
+    given = (shape,) if isinstance(shape, (int, np.integer)) else shape
+    if not isinstance(given, (tuple, list)) or not all(
+        isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0 for size in given
+    ):
+        raise ArgumentError(
+            f"{what} is a tuple of positive integers without the batch, such as (784,) or (1, 28, 28), but got {shape!r}."
+        )
+    return tuple(int(size) for size in given)
+
+
+def positive(value: object, what: str) -> int:
+    """A whole number of 1 or more."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ArgumentError(f"{what} is a whole number of 1 or more, but got {value!r}.")
+    return int(value)
+
+
+def pair(value: object, what: str, least: int = 1) -> tuple[int, int]:
+    """An int, or a pair of ints (height, width), as a pair."""
+    both = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (
+        not isinstance(both, (tuple, list))
+        or len(both) != 2
+        or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least for v in both)
+    ):
+        raise ArgumentError(f"{what} is a whole number of {least} or more, or a pair of them, but got {value!r}.")
+    return int(both[0]), int(both[1])
+
+
+def floating(dtype: npt.DTypeLike, what: str) -> np.dtype:
+    """float32 or float64 as a numpy dtype."""
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        resolved = None
+    if resolved not in (np.float32, np.float64):
+        raise ArgumentError(f"{what} takes dtype float32 or float64, but got {dtype!r}.")
+    return resolved

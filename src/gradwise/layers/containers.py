@@ -1,0 +1,219 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwise.errors import ArgumentError, DTypeError, ShapeError
+from gradwise.layers.activations import ReLU
+from gradwise.layers.base import Layer, features
+from gradwise.layers.pooling import MaxPooling2D
+from gradwise.typing import Array, Derivative, Pullback, Shape
+
+
+class Chain(Layer):
+    """Layers one after the other. A chain is a layer, so chains nest; a layer may stand in several places.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    trainable : bool
+        False freezes all layers inside.
+    """
+
+    def __init__(self, layers: Sequence[Layer], trainable: bool = True) -> None:
+        self.layers = _listed(layers, type(self).__name__)
+        self.trainable = trainable
+        self._paths: list[dict[str, str]] | None = None
+
+    def children(self) -> dict[str, Layer]:
+        """Index -> layer."""
+        return {str(index): layer for index, layer in enumerate(self.layers)}
+
+    def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
+        shape, before = input_shape, ""
+        for index, layer in enumerate(self.layers):
+            try:
+                if layer.input_shape == shape and any(True for _ in layer.slots()):
+                    given = layer.output_shape or shape  # it has its arrays: trained before, or standing here twice
+                else:
+                    given = layer.build(shape, rng)
+            except ShapeError as error:
+                error.locate(index, before)
+                raise
+            before = _gave(layer, shape, given)
+            shape = given
+        self._paths = None
+        return shape
+
+    def accepts(self, shape: Shape) -> bool:
+        """What the first layer accepts; the others say for themselves."""
+        return self.layers[0].accepts(shape)
+
+    def vjp(
+        self, x: Array, training: bool = False, rng: np.random.Generator | None = None
+    ) -> tuple[Array, ChainPullback]:
+        steps: list[tuple[int, Pullback]] = []
+        y = x
+        index = 0
+        try:
+            for index in self._order():
+                y, pullback = self.layers[index].vjp(y, training, rng)
+                steps.append((index, pullback))
+        except ShapeError as error:
+            error.locate(index, self._before(index, x))
+            raise
+        return y, ChainPullback(self, steps)
+
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
+        y = self.admit(x)
+        index = 0
+        try:
+            for index in self._order():
+                y = self.layers[index].forward(y, training, rng)
+        except ShapeError as error:
+            error.locate(index, self._before(index, x))
+            raise
+        return y
+
+    def _order(self) -> Sequence[int]:
+        """The indices of the layers in the order they run: a max pooling runs before the ReLU in front of it.
+
+        The two commute, in values and in gradients, and pooling first leaves the ReLU a quarter of the work.
+        """
+        order = list(range(len(self.layers)))
+        for index in range(len(order) - 1):
+            if type(self.layers[index]) is ReLU and type(self.layers[index + 1]) is MaxPooling2D:
+                order[index], order[index + 1] = index + 1, index
+        return order
+
+    def _before(self, index: int, x: Array) -> str:
+        """What the layer before `index` gave for the batch x, for an error's last line."""
+        if index == 0:
+            return ""
+        y = self.admit(x)
+        for layer in self.layers[: index - 1]:
+            y = layer.forward(y)
+        layer = self.layers[index - 1]
+        return _gave(layer, y.shape[1:], layer.forward(y).shape[1:])
+
+    def paths(self) -> list[dict[str, str]]:
+        """For each layer: its own parameter's path -> that parameter's path in the chain.
+
+        A parameter of a layer that stands in several places goes by its first path everywhere.
+        """
+        if self._paths is None:
+            first: dict[tuple[int, str], str] = {}
+            self._paths = []
+            for prefix, layer in self.children().items():
+                table = {}
+                for path, owner, name in layer.places():
+                    table[path] = first.setdefault((id(owner), name), f"{prefix}.{path}")
+                self._paths.append(table)
+        return self._paths
+
+
+class ChainPullback(Pullback):
+    """The derivatives of a chain: its layers' pullbacks, run backwards."""
+
+    def __init__(self, chain: Chain, steps: list[tuple[int, Pullback]]) -> None:
+        self._chain = chain
+        self._steps = steps
+
+    def input(self, dy: Array) -> Array:  # type: ignore[override]
+        """dL/dy -> dL/dx; no parameter's gradient is computed."""
+        for _, pullback in reversed(self._steps):
+            dy = pullback.input(dy)
+        return dy
+
+    @property
+    def parameters(self) -> Mapping[str, Derivative]:
+        """Path -> the function that gives that parameter's gradient."""
+        uses: dict[str, list[tuple[int, str]]] = {}
+        tables = self._chain.paths()
+        for step, (index, pullback) in enumerate(self._steps):
+            for name in pullback.parameters:
+                uses.setdefault(tables[index][name], []).append((step, name))
+        return {path: self._derivative(where) for path, where in uses.items()}
+
+    def _derivative(self, where: list[tuple[int, str]]) -> Callable[[Array], Array]:
+        """The gradient of one parameter: the sum over the steps that use it."""
+        steps = self._steps
+
+        def gradient(dy: Array) -> Array:
+            total: Any = None
+            for step in range(len(steps) - 1, where[0][0] - 1, -1):
+                for used, name in where:
+                    if used == step:
+                        share = steps[step][1].parameters[name](dy)
+                        total = share if total is None else total + share
+                if step > where[0][0]:
+                    dy = steps[step][1].input(dy)
+            return total
+
+        return gradient
+
+    def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
+        """The input's gradient and all parameters' gradients, in one sweep backwards."""
+        gradients: dict[str, Array] = {}
+        tables = self._chain.paths()
+        for index, pullback in reversed(self._steps):
+            dy, own = pullback(dy)
+            _collect(gradients, own, tables[index])
+        return dy, gradients
+
+    def learns(self) -> bool:
+        """Whether a layer that is not frozen has parameters."""
+        layers = self._chain.layers
+        return any(layers[index].trainable and pullback.learns() for index, pullback in self._steps)
+
+    def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
+        """One sweep backwards that can be run once: each layer's pullback is dropped as soon as it has served."""
+        layers, tables, steps = self._chain.layers, self._chain.paths(), self._steps
+        # Below the first layer that learns there is nothing to do, unless the input's gradient is wanted.
+        stop = 0
+        if not needs_input:
+            while stop < len(steps) and not (
+                trains and layers[steps[stop][0]].trainable and steps[stop][1].learns()
+            ):
+                stop += 1
+        gradients: dict[str, Array] = {}
+        cotangent: Any = dy
+        while len(steps) > stop:
+            index, pullback = steps.pop()
+            wanted = needs_input or len(steps) > stop
+            cotangent, own = pullback.train(cotangent, wanted, trains and layers[index].trainable)
+            _collect(gradients, own, tables[index])
+        return cotangent, gradients
+
+
+def _collect(gradients: dict[str, Array], own: dict[str, Array], table: dict[str, str]) -> None:
+    """Add one layer's gradients to the chain's, under the chain's paths."""
+    for name, gradient in own.items():
+        path = table[name]
+        gradients[path] = gradients[path] + gradient if path in gradients else gradient
+
+
+def _listed(layers: Sequence[Layer], container: str) -> list[Layer]:
+    if isinstance(layers, Layer) or not isinstance(layers, (list, tuple)):
+        raise DTypeError(f"{container} takes a list of layers, but got {layers!r}.")
+    for index, layer in enumerate(layers):
+        if isinstance(layer, type) and issubclass(layer, Layer):
+            raise DTypeError(f"{container}: layer {index} is the class {layer.__name__}; make one: {layer.__name__}(...).")
+        if not isinstance(layer, Layer):
+            raise DTypeError(
+                f"{container}: layer {index} is {layer!r}, not a Layer. Activations are layers too: ReLU(), Softmax()."
+            )
+    if not layers:
+        raise ArgumentError(f"{container} takes at least one layer, but got none.")
+    return list(layers)
+
+
+def _gave(layer: Layer, given: Shape, shape: Shape) -> str:
+    """What a layer made of its input: the last line of the error of the layer behind it."""
+    made = f" from {features(given)}" if given != shape else ""
+    return f"The layer before it, {layer!r}, gave (N, {', '.join(map(str, shape))}){made}."

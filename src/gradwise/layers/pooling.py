@@ -1,0 +1,113 @@
+"""Pooling over windows, and over whole images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradwise.errors import ArgumentError, ShapeError
+from gradwise.kernels import pool
+from gradwise.kernels.windows import Geometry, outermost
+from gradwise.layers.base import Layer, features, pair
+from gradwise.layers.sliding import Padding, Size, place, window_padding
+from gradwise.typing import Array, Pullback, Shape
+
+
+class _Pooling(Layer):
+    """The arguments and shapes that both window poolings have."""
+
+    def __init__(self, pool_size: Size = 2, stride: Size | None = None, padding: Padding = "valid") -> None:
+        name = type(self).__name__
+        window = pair(pool_size, f"{name}: pool_size")
+        if stride is not None:
+            pair(stride, f"{name}: stride")
+        border = window_padding(padding, name)
+        if not isinstance(border, str) and (border[0] > window[0] // 2 or border[1] > window[1] // 2):
+            raise ArgumentError(
+                f"{name}: padding is at most half the pool size, {window[0] // 2} x {window[1] // 2}, but got {padding!r}."
+            )
+        self.pool_size = pool_size
+        self.stride = stride
+        self.padding = padding
+
+    def _place(self, shape: Shape) -> Geometry:
+        return place(self, shape, self.pool_size, self.pool_size if self.stride is None else self.stride, self.padding)
+
+    def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
+        output = self._place(input_shape).output
+        return (input_shape[0], *output)
+
+    def accepts(self, shape: Shape) -> bool:
+        """Images of any size."""
+        return len(shape) == 3
+
+
+class MaxPooling2D(_Pooling):
+    """The maximum of each window.  x: (N, C, H, W) -> y: (N, C, OH, OW).
+
+    The gradient goes to the first maximum of each window in row-major order, as in PyTorch and Keras.
+
+    Parameters
+    ----------
+    pool_size : int or pair of int (height, width)
+    stride : int or pair of int, optional
+        By default the pool size: windows side by side.
+    padding : "valid", "same", int or pair of int
+        As in `Conv2D`; a padded place is never the maximum.
+    """
+
+    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        g = self._place(x.shape[1:])
+        y, saved = pool.max_pool(x, g)                                          # (N, C, OH, OW)
+        return y, Pullback(input=lambda dy: pool.max_pool_gradient(dy, saved, g))  # (N, C, H, W)
+
+
+class AveragePooling2D(_Pooling):
+    """The mean of each window.  x: (N, C, H, W) -> y: (N, C, OH, OW).
+
+    Parameters
+    ----------
+    pool_size : int or pair of int (height, width)
+    stride : int or pair of int, optional
+        By default the pool size: windows side by side.
+    padding : "valid", "same", int or pair of int
+        As in `Conv2D`; padded places do not count in the mean (Keras's rule, PyTorch's `count_include_pad=False`).
+    """
+
+    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        g = self._place(x.shape[1:])
+        y = pool.average_pool(x, g)                                          # (N, C, OH, OW)
+        return y, Pullback(input=lambda dy: pool.average_pool_gradient(dy, g))  # (N, C, H, W)
+
+
+class _GlobalPooling(Layer):
+    def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
+        if len(input_shape) != 3:
+            raise ShapeError(
+                repr(self), f"takes images (N, channels, height, width), but got {features(input_shape)}."
+            )
+        return input_shape[:1]
+
+    def accepts(self, shape: Shape) -> bool:
+        """Images of any size."""
+        return len(shape) == 3
+
+
+class GlobalAveragePooling2D(_GlobalPooling):
+    """The mean of each channel.  x: (N, C, H, W) -> y: (N, C)."""
+
+    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        pixels = x.shape[2] * x.shape[3]
+        shape = x.transpose(1, 2, 3, 0).shape                                # (C, H, W, N)
+
+        def gradient(dy: Array) -> Array:
+            return outermost(np.broadcast_to((dy.T / pixels)[:, None, None, :], shape).copy())
+
+        return x.mean(axis=(2, 3)), Pullback(input=gradient)                 # (N, C), (N, C, H, W)
+
+
+class GlobalMaxPooling2D(_GlobalPooling):
+    """The maximum of each channel; its gradient goes to the first, in row-major order.  x: (N, C, H, W) -> y: (N, C)."""
+
+    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
+        y, position = pool.global_max(x)                                                         # (N, C), (C, N)
+        return y, Pullback(input=lambda dy: pool.global_max_gradient(dy, position, x.shape[2:]))  # (N, C, H, W)

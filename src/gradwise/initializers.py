@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradwise import config
 from gradwise.errors import ArgumentError
 from gradwise.typing import Array, Shape
 
@@ -64,7 +65,7 @@ def _uniform(shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike, limit
     return (rng.random(shape, dtype=np.dtype(dtype)) * scalar(2) - scalar(1)) * scalar(limit)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Initializer:
     """Base of all initialisers; a subclass defines `draw(shape, rng, dtype)`."""
 
@@ -74,11 +75,14 @@ class Initializer:
             return Placeholder.of(shape, dtype)
         return self.draw(shape, rng, dtype)
 
+    def __repr__(self) -> str:
+        return config.describe(self)
+
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define draw(shape, rng, dtype)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Constant(Initializer):
     """Every entry is `value`."""
 
@@ -88,7 +92,7 @@ class Constant(Initializer):
         return np.full(shape, self.value, dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Zeros(Initializer):
     """Every entry is 0."""
 
@@ -96,7 +100,7 @@ class Zeros(Initializer):
         return np.zeros(shape, dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ones(Initializer):
     """Every entry is 1."""
 
@@ -104,7 +108,7 @@ class Ones(Initializer):
         return np.ones(shape, dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RandomNormal(Initializer):
     """Normal with the given `mean` and standard `deviation`."""
 
@@ -119,7 +123,7 @@ class RandomNormal(Initializer):
         return _normal(shape, rng, dtype, self.deviation) + np.dtype(dtype).type(self.mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeNormal(Initializer):
     """Normal with variance 2 / fan_in (He et al. 2015), for layers before a ReLU."""
 
@@ -127,7 +131,7 @@ class HeNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(2 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeUniform(Initializer):
     """Uniform within +-sqrt(6 / fan_in) (He et al. 2015), for layers before a ReLU."""
 
@@ -135,7 +139,7 @@ class HeUniform(Initializer):
         return _uniform(shape, rng, dtype, math.sqrt(6 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GlorotNormal(Initializer):
     """Normal with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
 
@@ -143,7 +147,7 @@ class GlorotNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(2 / sum(_fans(shape))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GlorotUniform(Initializer):
     """Uniform within +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
 
@@ -151,7 +155,7 @@ class GlorotUniform(Initializer):
         return _uniform(shape, rng, dtype, math.sqrt(6 / sum(_fans(shape))))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LecunNormal(Initializer):
     """Normal with variance 1 / fan_in (LeCun et al. 1998)."""
 
@@ -159,7 +163,7 @@ class LecunNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(1 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
     """Orthonormal columns, or rows where there are fewer of them, times `gain` (Saxe et al. 2014).
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from gradwise import config
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gradwise.kernels.activations import log_softmax, sigmoid, softmax, softplus
 from gradwise.kernels.checks import all_finite
@@ -31,7 +32,7 @@ __all__ = [
 Gradient = Callable[[], Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loss:
     """Base of all losses; a subclass defines `vjp`.
 
@@ -84,6 +85,9 @@ class Loss:
             raise DataError(f"{self!r} got targets that are NaN or infinite.")
         return array
 
+    def __repr__(self) -> str:
+        return config.describe(self)
+
     def _fit(self, target: Array, output_shape: Shape) -> Array:
         """Targets of a shape that fits; here: numbers of the prediction's own shape."""
         if target.shape[1:] == output_shape:
@@ -121,7 +125,7 @@ def _smoothing(value: Any, loss: str) -> None:
         raise ArgumentError(f"{loss}: label_smoothing is a number from 0 up to, not including, 1, but got {value!r}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _ClassLoss(Loss):
     """What losses over classes have in common: their targets."""
 
@@ -176,7 +180,7 @@ def _one_hot(labels: Array, classes: int, dtype: np.dtype) -> Array:
     return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SoftmaxCrossEntropy(_ClassLoss):
     """-sum(y * log_softmax(prediction)): predictions are logits, (N, classes).
 
@@ -212,7 +216,7 @@ class SoftmaxCrossEntropy(_ClassLoss):
         return softmax(prediction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossEntropy(_ClassLoss):
     """-sum(y * log(p + eps)): predictions are probabilities, (N, classes), as a Softmax layer gives them.
 
@@ -243,7 +247,7 @@ class CrossEntropy(_ClassLoss):
         return prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SigmoidCrossEntropy(Loss):
     """-y log(s) - (1 - y) log(1 - s) with s = sigmoid(prediction), the mean over the outputs of a sample.
 
@@ -290,7 +294,7 @@ def _outputs(prediction: Array) -> int:
     return max(1, prediction.size // max(1, len(prediction)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeanSquaredError(Loss):
     """(prediction - target)^2, the mean over the outputs of a sample."""
 
@@ -299,7 +303,7 @@ class MeanSquaredError(Loss):
         return _mean(error * error), lambda: error * (2 / _outputs(prediction))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeanAbsoluteError(Loss):
     """|prediction - target|, the mean over the outputs of a sample; the derivative at exactly 0 is 0."""
 
@@ -308,7 +312,7 @@ class MeanAbsoluteError(Loss):
         return _mean(np.abs(error)), lambda: np.sign(error) / _outputs(prediction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Huber(Loss):
     """error^2 / 2 up to `delta`, then delta * (|error| - delta / 2), the mean over the outputs of a sample (Huber 1964).
 

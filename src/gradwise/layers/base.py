@@ -24,7 +24,7 @@ def _recorded(build: Callable[..., Shape]) -> Callable[..., Shape]:
         if self.input_shape is not None and self.input_shape != shape and any(True for _ in self.slots()):
             raise ShapeError(
                 repr(self),
-                f"was built for inputs of {features(self.input_shape)}, but got {features(shape)}."
+                f"was built for {expected(self.input_shape)}, but got {features(shape)}."
                 " A layer that serves in several places has one input shape.",
             )
         output_shape = sizes(build(self, shape, generator(rng)), f"the output shape of {self!r}")
@@ -202,7 +202,7 @@ class Layer:
             if array.shape == self.input_shape:
                 hint = " One sample is a batch of one: x[None]."
             raise ShapeError(
-                repr(self), f"was built for inputs of {features(self.input_shape)}, but got {features(shape)}.{hint}"
+                repr(self), f"was built for {expected(self.input_shape)}, but got {features(shape)}.{hint}"
             )
         return array
 
@@ -223,6 +223,11 @@ def features(shape: Shape) -> str:
     if len(shape) == 1:
         return f"{shape[0]} features"
     return f"images of {shape}" if len(shape) == 3 else f"shape {shape}"
+
+
+def expected(shape: Shape) -> str:
+    """What a layer was built for: "inputs of 4056 features", "images of (24, 6, 6)"."""
+    return f"inputs of {features(shape)}" if len(shape) == 1 else features(shape)
 
 
 def sizes(shape: object, what: str) -> Shape:

@@ -28,6 +28,7 @@ class Chain(Layer):
         self.layers = _listed(layers, type(self).__name__)
         self.trainable = trainable
         self._paths: list[dict[str, str]] | None = None
+        self._owners: dict[str, tuple[Layer, str]] = {}
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -46,7 +47,7 @@ class Chain(Layer):
                 raise
             before = _gave(layer, shape, given)
             shape = given
-        self._paths = None
+        self._paths, self._owners = None, {}
         return shape
 
     def accepts(self, shape: Shape) -> bool:
@@ -115,6 +116,12 @@ class Chain(Layer):
                     table[path] = first.setdefault((id(owner), name), f"{prefix}.{path}")
                 self._paths.append(table)
         return self._paths
+
+    def owners(self) -> dict[str, tuple[Layer, str]]:
+        """Each parameter's path -> the layer that has it, and its name there."""
+        if not self._owners:
+            self._owners = {path: (owner, name) for path, owner, name in self.slots()}
+        return self._owners
 
 
 class ChainPullback(Pullback):

@@ -1,0 +1,396 @@
+"""`Network`: a chain with a loss, that trains, predicts, evaluates, explains, saves and loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradwise import files
+from gradwise.errors import ArgumentError, DTypeError, NotBuiltError
+from gradwise.jacobian import LIMIT, per_sample_gradients
+from gradwise.layers.base import Layer, generator, positive, sizes
+from gradwise.layers.containers import Chain
+from gradwise.losses import Loss
+from gradwise.optimizers import Adam, Optimizer
+from gradwise.training import batches as data
+from gradwise.training import loop
+from gradwise.training.callbacks import Callback, Training
+from gradwise.training.history import History
+from gradwise.typing import Array, RandomState, Shape
+
+_INFERENCE_BATCH = 256
+
+
+class Network(Chain):
+    """Layers one after the other, and how to train them.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    loss : Loss, optional
+        Needed to train, to evaluate and for gradients by data; not to run.
+    input_shape : int or tuple of int, optional
+        A sample's shape without N: (784,) or (1, 28, 28). Without it the network is built by the first data it is
+        trained on.
+    random_state : None, int or numpy.random.Generator
+        Where the first parameters, the order of samples and dropout come from. None draws a seed from NumPy's global
+        state, so that np.random.seed(0) makes a script repeat.
+
+    Attributes
+    ----------
+    optimizer : Optimizer or None
+        The one the network was last trained with, or was loaded with.
+    rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> from gradwise import Dense, Network, ReLU, SoftmaxCrossEntropy
+    >>> net = Network([Dense(16), ReLU(), Dense(3)], loss=SoftmaxCrossEntropy(), input_shape=4, random_state=0)
+    >>> net.predict(np.zeros((2, 4))).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        loss: Loss | None = None,
+        input_shape: int | Shape | None = None,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(layers)
+        if loss is not None and not isinstance(loss, Loss):
+            hint = f" Make one: {loss.__name__}()." if isinstance(loss, type) else ""
+            raise DTypeError(f"Network takes a loss such as SoftmaxCrossEntropy(), but got {loss!r}.{hint}")
+        self.loss = loss
+        self.random_state = random_state
+        self.rng = generator(random_state)
+        self.optimizer: Optimizer | None = None
+        if input_shape is not None:
+            self.build(sizes(input_shape, "input_shape"), self.rng)
+
+    # Training
+
+    def fit(
+        self,
+        x: npt.ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: npt.ArrayLike | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_split: float = 0.0,
+        validation_data: tuple[Any, ...] | None = None,
+        shuffle: bool = True,
+        sample_weight: npt.ArrayLike | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        callbacks: Sequence[Callback | Callable[[Training], object]] = (),
+        metrics: Any = "auto",
+        verbose: bool = True,
+        random_state: RandomState = None,
+    ) -> History:
+        """Train on data.
+
+        Parameters
+        ----------
+        x : array_like (N, *input_shape), or an iterable of batches
+            A memory-mapped array is read batch by batch. An iterable (y is None then) yields (x, y) or
+            (x, y, sample_weight); or x is a function that returns such an iterable.
+        y : array_like
+            Targets, as the loss takes them.
+        optimizer : Optimizer, optional
+            By default `self.optimizer`, the one used or loaded before, else a new `Adam()`.
+        epochs, batch_size : int
+            The last, smaller batch of an epoch is trained too.
+        validation_split : float
+            The share of the samples, taken from the end before any shuffling, that is evaluated and not trained.
+        validation_data : tuple
+            (x, y) or (x, y, sample_weight), to be evaluated after each epoch.
+        shuffle : bool
+            Take the samples in a new order each epoch. An iterable's batches keep theirs.
+        sample_weight : array_like (N,), optional
+            Each sample's loss is multiplied by its weight; means are taken over the number of samples.
+        class_weight : mapping, optional
+            Label -> weight, for losses over classes; 1 for labels that are not named.
+        callbacks : sequence of Callback or function
+            A function is called with the `Training` after each epoch.
+        metrics : "auto", None, or a sequence of names and functions
+            Names: "accuracy", "top_5_accuracy", "mean_absolute_error", "mean_squared_error". Functions:
+            (prediction, target) -> (N,). "auto" is accuracy, or nothing for a loss over values.
+        verbose : bool
+            A bar per epoch on a terminal, a line per epoch elsewhere, on standard error.
+        random_state : None, int or Generator
+            For the samples' order and random layers of this call; by default the network's own generator.
+
+        Returns
+        -------
+        History
+            Ctrl-C ends training after the batch under way; the history then has `interrupted` set.
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, ArgumentError
+            Bad data or arguments, before any work.
+        NonFiniteError
+            The loss or a parameter became NaN or infinite. The network has the arrays of its last finite epoch.
+        """
+        loss = self._loss("fit")
+        positive(epochs, "epochs")
+        positive(batch_size, "batch_size")
+        if not isinstance(validation_split, (int, float)) or not 0 <= validation_split < 1:
+            raise ArgumentError(
+                f"validation_split is a number from 0 up to, not including, 1, but got {validation_split!r}."
+            )
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            hint = f" Make one: {optimizer.__name__}()." if isinstance(optimizer, type) else ""
+            raise DTypeError(f"optimizer is an Optimizer such as Adam(1e-3), but got {optimizer!r}.{hint}")
+        source: data.Arrays | data.Stream
+        validation: data.Arrays | None = None
+        if data.is_stream(x, y):
+            if validation_split or sample_weight is not None or class_weight is not None:
+                raise ArgumentError(
+                    "validation_split, sample_weight and class_weight go with arrays x and y; x is an iterable of batches."
+                    " Give validation_data=(x, y), and weights as a batch's third part."
+                )
+            source = data.Stream(x, self._pair, epochs)
+        else:
+            source = self._arrays(x, y, sample_weight, class_weight, batch_size, "x")
+            if validation_split:
+                if validation_data is not None:
+                    raise ArgumentError("give validation_split or validation_data, not both.")
+                source, validation = source.split(validation_split)
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise ArgumentError("validation_data is (x, y) or (x, y, sample_weight).")
+            weight = validation_data[2] if len(validation_data) == 3 else None
+            validation = self._arrays(
+                validation_data[0], validation_data[1], weight, None, _INFERENCE_BATCH, "validation_data"
+            )
+        if validation is not None:
+            validation.batch_size = max(batch_size, _INFERENCE_BATCH)
+        self.optimizer = optimizer or self.optimizer or Adam()
+        return loop.fit(
+            self,
+            loss,
+            self.optimizer,
+            source,
+            epochs=epochs,
+            rng=self.rng if random_state is None else generator(random_state),
+            shuffle=shuffle,
+            validation=validation,
+            metrics=loop.resolve(metrics, loss),
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+
+    def train_step(self, x: npt.ArrayLike, y: npt.ArrayLike, optimizer: Optimizer | None = None) -> float:
+        """One step of the optimiser on one batch: the batch's mean loss before the step.
+
+        Parameters
+        ----------
+        x : array_like (N, *input_shape)
+        y : array_like
+            Targets, as the loss takes them.
+        optimizer : Optimizer, optional
+            By default `self.optimizer`, else a new `Adam()`.
+
+        Raises
+        ------
+        NonFiniteError
+            The loss is NaN or infinite; nothing was changed.
+        """
+        loss = self._loss("train_step")
+        batch = data.Batch(*self._pair(x, y), None)
+        self.optimizer = optimizer or self.optimizer or Adam()
+        with np.errstate(all="ignore"):
+            return loop.step(self, loss, self.optimizer, batch, self.rng)[0]
+
+    # Running
+
+    def predict(self, x: npt.ArrayLike, batch_size: int = _INFERENCE_BATCH) -> Array:
+        """The network's output, (N, *output_shape), computed batch by batch.
+
+        These are the last layer's numbers: logits where the network ends in Dense and has `SoftmaxCrossEntropy`;
+        `net.loss.probabilities(...)` makes probabilities of them, `.argmax(axis=1)` labels.
+        """
+        positive(batch_size, "batch_size")
+        source = data.Arrays(self._inputs(x, "x"), np.empty(0), None, batch_size, self.dtype)
+        if len(source) == 1:
+            return np.ascontiguousarray(self.forward(source.x.astype(source.dtype, copy=False)))
+        outputs: Array | None = None
+        start = 0
+        for part, _, _ in source.epoch():
+            y = self.forward(part)
+            if outputs is None:
+                outputs = np.empty((len(source.x), *y.shape[1:]), y.dtype)
+            outputs[start : start + len(y)] = y
+            start += len(y)
+        return outputs  # type: ignore[return-value]
+
+    def evaluate(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        batch_size: int = _INFERENCE_BATCH,
+        sample_weight: npt.ArrayLike | None = None,
+        metrics: Any = "auto",
+    ) -> dict[str, float]:
+        """The mean loss and metrics over data: {"loss": ..., "accuracy": ...}. Parameters as in `fit`."""
+        loss = self._loss("evaluate")
+        positive(batch_size, "batch_size")
+        self._built("evaluate")
+        source = self._arrays(x, y, sample_weight, None, batch_size, "x")
+        return loop.evaluate(self, loss, source, loop.resolve(metrics, loss))
+
+    # Explaining
+
+    def input_gradient(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
+        """Each sample's gradient of its own loss by its input: an array of x's shape. The network runs as in inference."""
+        loss = self._loss("input_gradient")
+        self._built("input_gradient")
+        batch, target = self._explained(x, y, loss)
+        prediction, pullback = self.vjp(batch)
+        return pullback.input(loss.vjp(prediction, target)[1]())
+
+    def per_sample_gradients(self, x: npt.ArrayLike, y: npt.ArrayLike, max_bytes: int = LIMIT) -> dict[str, Array]:
+        """Each sample's gradient of its own loss by each parameter: path -> (N, *shape). As in inference.
+
+        Raises
+        ------
+        TooLargeError
+            The result would take more than `max_bytes`; nothing was computed.
+        """
+        loss = self._loss("per_sample_gradients")
+        self._built("per_sample_gradients")
+        batch, target = self._explained(x, y, loss)
+        cotangent = loss.vjp(self.forward(batch), target)[1]()
+        return per_sample_gradients(self, batch, cotangent, max_bytes)
+
+    def parameters(self) -> dict[str, Array]:  # type: ignore[override]  # a layer lists its own names; a network, arrays
+        """Dotted path -> the parameter itself: {"0.kernel": ..., "0.bias": ...}."""
+        self._built("parameters")
+        return self.arrays()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the parameters, in which data is trained on."""
+        found = {array.dtype for array in self.arrays().values()}
+        return np.result_type(*found) if found else np.dtype(np.float32)
+
+    def summary(self) -> None:
+        """Print a table: layer, output shape, parameters; and their totals."""
+        self._built("summary")
+        rows = [("", "layer", "output shape", "parameters")]
+        frozen = 0
+        shape = self.input_shape or ()
+        for index, layer in enumerate(self.layers):
+            count = sum(array.size for array in layer.arrays().values())
+            frozen += 0 if layer.trainable else count
+            shape = layer.output_shape or shape
+            note = "" if layer.trainable or not count else " (frozen)"
+            rows.append((str(index), repr(layer) + note, f"(N, {', '.join(map(str, shape))})", f"{count:,}"))
+        widths = [min(60, max(len(row[column]) for row in rows)) for column in range(4)]
+        lines = [
+            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        total = sum(array.size for array in self.arrays().values())
+        size = sum(array.nbytes for array in self.arrays().values())
+        print(f"input (N, {', '.join(map(str, self.input_shape or ()))})")
+        print("\n".join([lines[0], rule, *lines[1:], rule]))
+        trained = f", {total - frozen:,} of them trained" if frozen else ""
+        print(f"{total:,} parameters{trained}, {size / 1e6:.2f} MB")
+
+    # Keeping
+
+    def save(self, path: str | os.PathLike[str], optimizer: Optimizer | None = None) -> None:
+        """Write the network to one .npz file, beside `path` first and then renamed.
+
+        Parameters
+        ----------
+        path : str or path
+        optimizer : Optimizer, optional
+            Saved with its state, together with the network's random state: loaded again, training goes on bit for bit.
+        """
+        self._built("save")
+        files.save(path, self, optimizer, self.rng if optimizer is not None else None)
+
+    # What is checked before any work
+
+    def _loss(self, what: str) -> Loss:
+        if self.loss is None:
+            raise ArgumentError(f"{what} needs a loss: Network(layers, loss=SoftmaxCrossEntropy()), or net.loss = ...")
+        return self.loss
+
+    def _built(self, what: str) -> None:
+        if self.input_shape is None:
+            raise NotBuiltError(
+                f"{what}: this network is not built yet, so it has no parameters. Give Network(..., input_shape=...),"
+                " call net.build(input_shape), or train it first."
+            )
+
+    def _inputs(self, x: Any, what: str) -> Array:
+        """x checked, and fit for this network."""
+        self._built("predict")
+        array = data.inputs(x, what)
+        data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
+        return array
+
+    def _arrays(
+        self, x: Any, y: Any, weight: Any, class_weight: Mapping[int, float] | None, batch_size: int, what: str
+    ) -> data.Arrays:
+        """x, y and weights checked, and x in the parameters' dtype; builds a network that has not been."""
+        array = data.inputs(x, what)
+        if self.input_shape is None:
+            self.build(array.shape[1:], self.rng)
+        data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
+        loss, shape = self._loss("training"), self.output_shape or ()
+        target = data.pairs(array, y, loss, shape)
+        weights = None if weight is None else data.sample_weights(weight, len(array))
+        if class_weight is not None:
+            by_class = data.class_weights(class_weight, target, loss, shape)
+            weights = by_class if weights is None else weights * by_class
+        return data.Arrays(array, target, weights, batch_size, self.dtype)
+
+    def _pair(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """One batch checked, in the parameters' dtype; builds a network that has not been."""
+        source = self._arrays(x, y, None, None, 1, "x")
+        return source.x.astype(source.dtype, copy=False), source.y
+
+    def _explained(self, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
+        """One batch checked, in the dtype it came in: float64 in, float64 through."""
+        array = self.admit(self._inputs(x, "x"))
+        return array, data.pairs(array, y, loss, self.output_shape or ())
+
+
+def load(path: str | os.PathLike[str], custom_layers: Iterable[type] = ()) -> Network:
+    """Read a network that `Network.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+    custom_layers : iterable of class
+        The classes of layers, losses and initialisers of your own that the network uses.
+
+    Returns
+    -------
+    Network
+        Where an optimiser was saved, it is `net.optimizer`, and `net.rng` goes on where it was.
+
+    Raises
+    ------
+    LoadError
+        The file is damaged, foreign, written by a newer version, or does not match its own description.
+    FileNotFoundError
+    """
+    network, optimizer, rng = files.load(path, Network, custom_layers)
+    if not isinstance(network, Network):
+        network = Network([network], input_shape=network.input_shape)
+    network.optimizer = optimizer
+    if rng is not None:
+        network.rng = rng
+    return network

@@ -1,0 +1,1 @@
+"""The fit loop, what it reads from, and what it reports to."""

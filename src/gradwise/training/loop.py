@@ -1,0 +1,237 @@
+"""One step, one epoch, one run; and one pass of evaluation."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradwise import metrics as metric
+from gradwise.errors import ArgumentError, NonFiniteError
+from gradwise.layers.containers import Chain
+from gradwise.losses import Loss
+from gradwise.optimizers import Optimizer
+from gradwise.training.batches import Batch
+from gradwise.training.callbacks import Callback, EveryEpoch, Training
+from gradwise.training.diagnosis import first_not_finite, finite_parameters
+from gradwise.training.history import History
+from gradwise.training.progress import Progress
+from gradwise.typing import Array
+
+Metric = Callable[[Array, Array], Array]
+
+
+class Batches(Protocol):
+    """What the loop reads from: `Arrays` or `Stream`."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, rng: np.random.Generator | None = None) -> Iterator[Batch]: ...
+
+
+def step(
+    network: Chain, loss: Loss, optimizer: Optimizer, batch: Batch, rng: np.random.Generator
+) -> tuple[float, Array]:
+    """Forward, backward, update: the batch's mean loss before the step, and its predictions.
+
+    The gradient is that of the mean over the batch of weight * loss. A loss that is not finite changes nothing.
+    """
+    x, y, weight = batch
+    prediction, pullback = network.vjp(x, True, rng)
+    values, gradient = loss.vjp(prediction, y)
+    if weight is not None:
+        values = values * weight
+    mean = float(np.add.reduce(values)) / len(values)
+    if not math.isfinite(mean):
+        raise NonFiniteError(f"the loss is {mean}: {first_not_finite(network, loss, batch)}")
+    if weight is None:
+        cotangent = gradient() * (1 / len(values))
+    else:
+        share = (weight / len(values)).astype(prediction.dtype)
+        cotangent = gradient() * share.reshape(-1, *[1] * (prediction.ndim - 1))
+    _, gradients = pullback.train(cotangent, needs_input=False)
+    if not gradients:
+        raise ArgumentError("nothing to train: every layer is frozen (trainable=False) or has no parameters.")
+    owners = network.owners()
+    optimizer.step({path: getattr(*owners[path]) for path in gradients}, gradients)
+    return mean, prediction
+
+
+class Means:
+    """Running means of the loss and of metrics over an epoch's samples."""
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.metrics = metrics
+        self.samples = 0
+        self.sums = dict.fromkeys(("loss", *metrics), 0.0)
+
+    def add(self, mean_loss: float, prediction: Array, target: Array) -> None:
+        """Count one batch in."""
+        count = len(prediction)
+        self.samples += count
+        self.sums["loss"] += mean_loss * count
+        for name, function in self.metrics.items():
+            self.sums[name] += float(np.add.reduce(function(prediction, target)))
+
+    def result(self) -> dict[str, float]:
+        """Name -> mean."""
+        return {name: total / max(1, self.samples) for name, total in self.sums.items()}
+
+
+def evaluate(network: Chain, loss: Loss, batches: Batches, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Mean loss and metrics over all batches, as in inference."""
+    means = Means(metrics)
+    for x, y, weight in batches.epoch():
+        prediction = network.forward(x)
+        values = loss.vjp(prediction, y)[0]
+        if weight is not None:
+            values = values * weight
+        means.add(float(np.add.reduce(values)) / len(values), prediction, y)
+    return means.result()
+
+
+def fit(
+    network: Chain,
+    loss: Loss,
+    optimizer: Optimizer,
+    batches: Batches,
+    *,
+    epochs: int,
+    rng: np.random.Generator,
+    shuffle: bool,
+    validation: Batches | None,
+    metrics: Mapping[str, Metric],
+    callbacks: Sequence[Callback | Callable[[Training], object]],
+    verbose: bool,
+) -> History:
+    """Train for some epochs. Ctrl-C ends the run after the batch under way; a loss that is not finite ends it with an
+    error, and the network is given back the arrays of its last finite epoch."""
+    training = Training(network, optimizer, epochs)
+    watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
+    progress = Progress(verbose, epochs, len(batches))
+    with _stop_on_interrupt(training), np.errstate(all="ignore"):  # what is not finite is an error, not a warning
+        kept = _snapshot(network)
+        try:
+            _each(watchers, "on_train_begin", training)
+            for training.epoch in range(epochs):
+                if training.stopped:
+                    break
+                record = _epoch(training, loss, batches, rng if shuffle else None, rng, metrics, watchers, progress)
+                if record is None:
+                    break
+                finite_parameters(network)
+                if validation is not None:
+                    scores = evaluate(network, loss, validation, metrics)
+                    record |= {f"val_{name}": value for name, value in scores.items()}
+                record["seconds"] = time.monotonic() - training.began
+                training.history.append(record)
+                kept = _snapshot(network)
+                progress.end(record)
+                _each(watchers, "on_epoch_end", training)
+            _each(watchers, "on_train_end", training)
+        except NonFiniteError as error:
+            for kind, arrays in kept.items():
+                for path, array in network.arrays(kind).items():
+                    array[...] = arrays[path]
+            raise NonFiniteError(
+                f"training stopped in epoch {training.epoch + 1}, batch {training.batch + 1}: {error}\n"
+                f"The network has the weights {_which(training.history.epochs)}. Try a smaller learning rate than"
+                f" {optimizer.learning_rate:g}, or clip_norm."
+            ) from None
+        finally:
+            progress.close()
+    return training.history
+
+
+def _which(epochs: int) -> str:
+    return f"of the end of epoch {epochs}" if epochs else "it had before training"
+
+
+def _epoch(
+    training: Training,
+    loss: Loss,
+    batches: Batches,
+    order: np.random.Generator | None,
+    rng: np.random.Generator,
+    metrics: Mapping[str, Metric],
+    watchers: list[Callback],
+    progress: Progress,
+) -> dict[str, float] | None:
+    """One pass over the batches; None where it was stopped before its end."""
+    training.began = time.monotonic()
+    _each(watchers, "on_epoch_begin", training)
+    progress.begin(training.epoch)
+    means = Means(metrics)
+    for training.batch, batch in enumerate(batches.epoch(order)):
+        if training.stopped:
+            return None
+        training.loss, prediction = step(training.network, loss, training.optimizer, batch, rng)
+        means.add(training.loss, prediction, batch.y)
+        progress.batch(means.result)
+        for watcher in watchers:
+            watcher.on_batch_end(training)
+    return None if training.history.interrupted else means.result()
+
+
+def _each(watchers: list[Callback], event: str, training: Training) -> None:
+    for watcher in watchers:
+        getattr(watcher, event)(training)
+
+
+def _snapshot(network: Chain) -> dict[str, dict[str, Array]]:
+    return {
+        kind: {path: array.copy(order="K") for path, array in network.arrays(kind).items()}
+        for kind in ("parameters", "state")
+    }
+
+
+@contextmanager
+def _stop_on_interrupt(training: Training) -> Iterator[None]:
+    """Ctrl-C stops the run after its batch; a second one, at once. A handler of the user's own stays."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        if training.history.interrupted:
+            raise KeyboardInterrupt
+        training.history.interrupted = True
+        training.stop()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def resolve(metrics: Any, loss: Loss) -> dict[str, Metric]:
+    """The metrics asked for, by name: "auto" is accuracy for classes and labels, nothing for values."""
+    if metrics == "auto":
+        metrics = () if loss.task == "values" else ("accuracy",)
+    named: dict[str, Metric] = {}
+    for given in () if metrics is None else (metrics,) if isinstance(metrics, str) or callable(metrics) else metrics:
+        if callable(given):
+            named[getattr(given, "__name__", type(given).__name__)] = given
+            continue
+        known = _METRICS.get(given)
+        if known is None or loss.task not in known:
+            reason = f"is not a metric; there are {', '.join(_METRICS)}" if known is None else f"does not fit {loss!r}"
+            raise ArgumentError(f"metrics: {given!r} {reason}, and functions (prediction, target) -> (N,).")
+        named[given] = known[loss.task]
+    return named
+
+
+_METRICS: Mapping[str, Mapping[str, Metric]] = {
+    "accuracy": {"classes": metric.accuracy, "labels": metric.label_accuracy},
+    "top_5_accuracy": {"classes": metric.top_5_accuracy},
+    "mean_absolute_error": {"values": metric.mean_absolute_error},
+    "mean_squared_error": {"values": metric.mean_squared_error},
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from gradwise.errors import ArgumentError
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signature(cls: type) -> tuple[inspect.Parameter, ...]:
     """The constructor's parameters, without self."""
-    if cls.__init__ is object.__init__:
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
         return ()
     parameters = tuple(inspect.signature(cls).parameters.values())
     for parameter in parameters:
@@ -26,7 +26,7 @@ def _signature(cls: type) -> tuple[inspect.Parameter, ...]:
     return parameters
 
 
-def arguments(instance: object) -> dict[str, Any]:
+def arguments(instance: Any) -> dict[str, Any]:
     """The constructor's arguments of `instance`: name -> the value stored under that name."""
     values = {}
     for parameter in _signature(type(instance)):
@@ -39,7 +39,7 @@ def arguments(instance: object) -> dict[str, Any]:
     return values
 
 
-def describe(instance: object) -> str:
+def describe(instance: Any) -> str:
     """`Name(required, option=changed)`: the shortest call that makes an equal object."""
     given = []
     for parameter in _signature(type(instance)):
@@ -52,18 +52,18 @@ def describe(instance: object) -> str:
     return f"{type(instance).__name__}({', '.join(given)})"
 
 
-def same(one: object, other: object) -> bool:
+def same(one: Any, other: Any) -> bool:
     """Whether two argument values, or two objects made from arguments, are equal."""
     if type(one) is not type(other):
         return type(one) in (int, float, bool, np.float64) and one == other
     if isinstance(one, np.ndarray):
         return bool(np.array_equal(one, other))  # type: ignore[arg-type]
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))  # type: ignore[arg-type]
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)
 
 
-def equal(one: object, other: object) -> bool:
+def equal(one: Any, other: Any) -> bool:
     """Equality of two objects by their class and their constructor's arguments: an `__eq__`."""
     if type(one) is not type(other):
         return NotImplemented

@@ -34,7 +34,7 @@ class ShapeError(ValueError):
 
 
 class DataError(ValueError):
-    """The values or lengths of the data make no sense: empty, not finite, labels out of range, x and y of two lengths."""
+    """The data's values or lengths make no sense: empty, not finite, labels out of range, x and y of two lengths."""
 
 
 class DTypeError(TypeError):

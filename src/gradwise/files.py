@@ -73,7 +73,9 @@ def load(
     except (zipfile.BadZipFile, EOFError) as error:
         raise LoadError(f"{os.fspath(path)} is not a gradwise file, or is damaged: {error}.") from None
     except (RecursionError, MemoryError, OverflowError) as error:
-        raise LoadError(f"{os.fspath(path)} describes a network that cannot be made ({type(error).__name__}).") from None
+        raise LoadError(
+            f"{os.fspath(path)} describes a network that cannot be made ({type(error).__name__})."
+        ) from None
 
 
 def _load(
@@ -150,9 +152,7 @@ def _members(file: BinaryIO, path: str) -> dict[str, _Member]:
         with archive.open(info) as stream:
             try:
                 version = np.lib.format.read_magic(stream)
-                read = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, fortran, dtype = read(stream)
             except (ValueError, UnicodeDecodeError) as error:
                 raise LoadError(f"{path}: {name!r} is not an array: {error}") from None
@@ -236,14 +236,15 @@ def _encode(value: Any, seen: dict[int, int]) -> Any:
         if id(value) in seen:
             return {"again": seen[id(value)]}
         made = {name: _encode(argument, seen) for name, argument in arguments(value).items()}
-        encoded = {"class": type(value).__name__, "arguments": made}
+        encoded: dict[str, Any] = {"class": type(value).__name__, "arguments": made}
         if isinstance(value, Layer):
             seen[id(value)] = len(seen)
             if not value.trainable:
                 encoded["trainable"] = False
         return encoded
     raise ArgumentError(
-        f"cannot save the argument {value!r}: a layer's arguments are numbers, strings, tuples, lists, layers and initialisers."
+        f"cannot save the argument {value!r}: a layer's arguments are numbers, strings, tuples, lists, layers and"
+        " initialisers."
     )
 
 
@@ -261,7 +262,9 @@ def _decode(value: Any, classes: Mapping[str, type], seen: dict[int, Any]) -> An
         return seen[value["again"]]
     name = value["class"]
     if name not in classes:
-        raise LoadError(f"unknown layer {name!r}. If it is one of your own: gradwise.load(path, custom_layers=[{name}]).")
+        raise LoadError(
+            f"unknown layer {name!r}. If it is one of your own: gradwise.load(path, custom_layers=[{name}])."
+        )
     made = {key: _decode(argument, classes, seen) for key, argument in value["arguments"].items()}
     cls = classes[name]
     if issubclass(cls, Chain) and "input_shape" in made:

@@ -8,7 +8,7 @@ times kh * kw.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,15 +57,20 @@ def _fans(shape: Shape) -> tuple[int, int]:
 
 
 def _normal(shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike, deviation: float) -> Array:
-    return rng.standard_normal(shape, dtype=np.dtype(dtype)) * np.dtype(dtype).type(deviation)  # type: ignore[arg-type]
+    scalar: Any = np.dtype(dtype).type
+    return rng.standard_normal(shape, dtype=scalar) * scalar(deviation)
 
 
 def _uniform(shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike, limit: float) -> Array:
-    scalar = np.dtype(dtype).type
-    return (rng.random(shape, dtype=np.dtype(dtype)) * scalar(2) - scalar(1)) * scalar(limit)  # type: ignore[arg-type]
+    scalar: Any = np.dtype(dtype).type
+    return (rng.random(shape, dtype=scalar) * scalar(2) - scalar(1)) * scalar(limit)
 
 
-@dataclass(frozen=True, repr=False)
+def _finite(value: object, what: str) -> None:
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ArgumentError(f"{what} is a finite number, but got {value!r}.")
+
+
 class Initializer:
     """Base of all initialisers; a subclass defines `draw(shape, rng, dtype)`."""
 
@@ -78,21 +83,26 @@ class Initializer:
     def __repr__(self) -> str:
         return config.describe(self)
 
+    def __eq__(self, other: object) -> bool:
+        return config.equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define draw(shape, rng, dtype)")
 
 
-@dataclass(frozen=True, repr=False)
 class Constant(Initializer):
     """Every entry is `value`."""
 
-    value: float = 0.0
+    def __init__(self, value: float = 0.0) -> None:
+        _finite(value, "Constant: value")
+        self.value = value
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
         return np.full(shape, self.value, dtype)
 
 
-@dataclass(frozen=True, repr=False)
 class Zeros(Initializer):
     """Every entry is 0."""
 
@@ -100,7 +110,6 @@ class Zeros(Initializer):
         return np.zeros(shape, dtype)
 
 
-@dataclass(frozen=True, repr=False)
 class Ones(Initializer):
     """Every entry is 1."""
 
@@ -108,22 +117,21 @@ class Ones(Initializer):
         return np.ones(shape, dtype)
 
 
-@dataclass(frozen=True, repr=False)
 class RandomNormal(Initializer):
     """Normal with the given `mean` and standard `deviation`."""
 
-    mean: float = 0.0
-    deviation: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not self.deviation >= 0:
-            raise ArgumentError(f"RandomNormal takes a deviation of 0 or more, but got {self.deviation!r}.")
+    def __init__(self, mean: float = 0.0, deviation: float = 0.05) -> None:
+        _finite(mean, "RandomNormal: mean")
+        _finite(deviation, "RandomNormal: deviation")
+        if deviation < 0:
+            raise ArgumentError(f"RandomNormal: deviation is a number of 0 or more, but got {deviation!r}.")
+        self.mean = mean
+        self.deviation = deviation
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
-        return _normal(shape, rng, dtype, self.deviation) + np.dtype(dtype).type(self.mean)
+        return (_normal(shape, rng, dtype, self.deviation) + self.mean).astype(dtype, copy=False)
 
 
-@dataclass(frozen=True, repr=False)
 class HeNormal(Initializer):
     """Normal with variance 2 / fan_in (He et al. 2015), for layers before a ReLU."""
 
@@ -131,7 +139,6 @@ class HeNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(2 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True, repr=False)
 class HeUniform(Initializer):
     """Uniform within +-sqrt(6 / fan_in) (He et al. 2015), for layers before a ReLU."""
 
@@ -139,7 +146,6 @@ class HeUniform(Initializer):
         return _uniform(shape, rng, dtype, math.sqrt(6 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True, repr=False)
 class GlorotNormal(Initializer):
     """Normal with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
 
@@ -147,7 +153,6 @@ class GlorotNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(2 / sum(_fans(shape))))
 
 
-@dataclass(frozen=True, repr=False)
 class GlorotUniform(Initializer):
     """Uniform within +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
 
@@ -155,7 +160,6 @@ class GlorotUniform(Initializer):
         return _uniform(shape, rng, dtype, math.sqrt(6 / sum(_fans(shape))))
 
 
-@dataclass(frozen=True, repr=False)
 class LecunNormal(Initializer):
     """Normal with variance 1 / fan_in (LeCun et al. 1998)."""
 
@@ -163,14 +167,15 @@ class LecunNormal(Initializer):
         return _normal(shape, rng, dtype, math.sqrt(1 / _fans(shape)[0]))
 
 
-@dataclass(frozen=True, repr=False)
 class Orthogonal(Initializer):
     """Orthonormal columns, or rows where there are fewer of them, times `gain` (Saxe et al. 2014).
 
     A convolution kernel (kh, kw, in, out) is orthogonal as the matrix (kh * kw * in, out).
     """
 
-    gain: float = 1.0
+    def __init__(self, gain: float = 1.0) -> None:
+        _finite(gain, "Orthogonal: gain")
+        self.gain = gain
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: npt.DTypeLike) -> Array:
         if len(shape) < 2:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,10 +136,10 @@ def _chain_gradients(chain: Chain, x: Array, dy: Array, needs_input: bool) -> tu
     gradients: dict[str, Array] = {}
     tables = chain.paths()
     lowest = 0 if needs_input else next((i for i, table in enumerate(tables) if table), len(tables))
-    cotangent: Array | None = dy
+    cotangent: Any = dy
     for index in range(len(chain.layers) - 1, lowest - 1, -1):
         wanted = needs_input or index > lowest
-        cotangent, own = _sample_gradients(chain.layers[index], inputs.pop(), cotangent, wanted)  # type: ignore[arg-type]
+        cotangent, own = _sample_gradients(chain.layers[index], inputs.pop(), cotangent, wanted)
         for name, gradient in own.items():
             path = tables[index][name]
             gradients[path] = gradients[path] + gradient if path in gradients else gradient

@@ -7,7 +7,6 @@ one-hot or soft rows (N, classes).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,22 +31,22 @@ __all__ = [
 Gradient = Callable[[], Array]
 
 
-@dataclass(frozen=True, repr=False)
 class Loss:
     """Base of all losses; a subclass defines `vjp`.
 
     Attributes
     ----------
     task : {"classes", "labels", "values"}
-        What is predicted: one of several classes, independent yes-or-no labels, or numbers. It decides which targets fit
-        and what accuracy means.
+        What is predicted: one of several classes, independent yes-or-no labels, or numbers. It decides which targets
+        fit and what accuracy means.
     """
 
     task: ClassVar[str] = "values"
 
     def vjp(self, prediction: Array, target: Array) -> tuple[Array, Gradient]:
         """The loss of each sample, (N,), and a function that gives its gradient by the prediction, of the prediction's
-        shape. Both arrays as `prepare` leaves them."""
+        shape. Both arrays as `prepare` leaves them.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define vjp(prediction, target)")
 
     def forward(self, prediction: npt.ArrayLike, target: npt.ArrayLike) -> Array:
@@ -88,6 +87,11 @@ class Loss:
     def __repr__(self) -> str:
         return config.describe(self)
 
+    def __eq__(self, other: object) -> bool:
+        return config.equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def _fit(self, target: Array, output_shape: Shape) -> Array:
         """Targets of a shape that fits; here: numbers of the prediction's own shape."""
         if target.shape[1:] == output_shape:
@@ -125,16 +129,16 @@ def _smoothing(value: Any, loss: str) -> None:
         raise ArgumentError(f"{loss}: label_smoothing is a number from 0 up to, not including, 1, but got {value!r}.")
 
 
-@dataclass(frozen=True, repr=False)
 class _ClassLoss(Loss):
     """What losses over classes have in common: their targets."""
 
-    task: ClassVar[str] = "classes"
+    task = "classes"
 
     def _fit(self, target: Array, output_shape: Shape) -> Array:
         if len(output_shape) != 1:
             raise ShapeError(
-                repr(self), f"takes predictions (N, classes), but got {_batch((0, *output_shape))}. Put Flatten() before."
+                repr(self),
+                f"takes predictions (N, classes), but got {_batch((0, *output_shape))}. Put Flatten() before.",
             )
         classes = output_shape[0]
         if target.ndim == 1:
@@ -154,11 +158,12 @@ class _ClassLoss(Loss):
             hint = " Labels are y[:, 0]." if target.shape[1:] == (1,) else ""
             raise ShapeError(
                 repr(self),
-                f"takes labels (N,) or rows (N, {classes}), for {classes} outputs, but got {_batch(target.shape)}.{hint}",
+                f"takes labels (N,) or rows (N, {classes}), for {classes} outputs,"
+                f" but got {_batch(target.shape)}.{hint}",
             )
         if len(target) and (target.min() < 0 or np.abs(target.sum(axis=1) - 1).max() > 1e-3):
             raise DataError(
-                f"{self!r} takes one-hot or soft rows: numbers of 0 or more that sum to 1, but got a row that is not one."
+                f"{self!r} takes one-hot or soft rows: numbers of 0 or more that sum to 1, but got a row that is not."
                 " For independent labels use SigmoidCrossEntropy."
             )
         return target if target.dtype.kind == "f" else target.astype(np.float32)
@@ -180,7 +185,6 @@ def _one_hot(labels: Array, classes: int, dtype: np.dtype) -> Array:
     return rows
 
 
-@dataclass(frozen=True, repr=False)
 class SoftmaxCrossEntropy(_ClassLoss):
     """-sum(y * log_softmax(prediction)): predictions are logits, (N, classes).
 
@@ -190,13 +194,12 @@ class SoftmaxCrossEntropy(_ClassLoss):
         The weight of the uniform distribution that is mixed into each target, from 0 up to 1.
     """
 
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _smoothing(self.label_smoothing, "SoftmaxCrossEntropy")
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        _smoothing(label_smoothing, "SoftmaxCrossEntropy")
+        self.label_smoothing = label_smoothing
 
     def vjp(self, prediction: Array, target: Array) -> tuple[Array, Gradient]:
-        log_p = log_softmax(prediction)                       # (N, classes)
+        log_p = log_softmax(prediction)  # (N, classes)
         if target.ndim == 1 and not self.label_smoothing:
             entry = np.arange(len(target)), target
 
@@ -208,7 +211,7 @@ class SoftmaxCrossEntropy(_ClassLoss):
             return -log_p[entry], by_label
         rows = target if target.ndim == 2 else _one_hot(target, prediction.shape[1], prediction.dtype)
         rows = _smoothed(rows, self.label_smoothing, prediction.dtype)
-        values = -(rows * log_p).sum(axis=1)                  # (N,)
+        values = -(rows * log_p).sum(axis=1)  # (N,)
         return values, lambda: np.exp(log_p) * rows.sum(axis=1, keepdims=True) - rows
 
     def probabilities(self, prediction: Array) -> Array:
@@ -216,7 +219,6 @@ class SoftmaxCrossEntropy(_ClassLoss):
         return softmax(prediction)
 
 
-@dataclass(frozen=True, repr=False)
 class CrossEntropy(_ClassLoss):
     """-sum(y * log(p + eps)): predictions are probabilities, (N, classes), as a Softmax layer gives them.
 
@@ -228,18 +230,17 @@ class CrossEntropy(_ClassLoss):
         The weight of the uniform distribution that is mixed into each target, from 0 up to 1.
     """
 
-    eps: float = 1e-5
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _smoothing(self.label_smoothing, "CrossEntropy")
-        if not isinstance(self.eps, (int, float)) or not 0 <= self.eps < 1:
-            raise ArgumentError(f"CrossEntropy: eps is a number from 0 up to 1, but got {self.eps!r}.")
+    def __init__(self, eps: float = 1e-5, label_smoothing: float = 0.0) -> None:
+        _smoothing(label_smoothing, "CrossEntropy")
+        if not isinstance(eps, (int, float)) or not 0 <= eps < 1:
+            raise ArgumentError(f"CrossEntropy: eps is a number from 0 up to, not including, 1, but got {eps!r}.")
+        self.eps = eps
+        self.label_smoothing = label_smoothing
 
     def vjp(self, prediction: Array, target: Array) -> tuple[Array, Gradient]:
         rows = target if target.ndim == 2 else _one_hot(target, prediction.shape[1], prediction.dtype)
         rows = _smoothed(rows, self.label_smoothing, prediction.dtype)
-        shifted = prediction + prediction.dtype.type(self.eps)      # (N, classes)
+        shifted = prediction + prediction.dtype.type(self.eps)  # (N, classes)
         return -(rows * np.log(shifted)).sum(axis=1), lambda: -rows / shifted
 
     def probabilities(self, prediction: Array) -> Array:
@@ -247,7 +248,6 @@ class CrossEntropy(_ClassLoss):
         return prediction
 
 
-@dataclass(frozen=True, repr=False)
 class SigmoidCrossEntropy(Loss):
     """-y log(s) - (1 - y) log(1 - s) with s = sigmoid(prediction), the mean over the outputs of a sample.
 
@@ -259,11 +259,11 @@ class SigmoidCrossEntropy(Loss):
         Targets become y * (1 - label_smoothing) + label_smoothing / 2.
     """
 
-    label_smoothing: float = 0.0
-    task: ClassVar[str] = "labels"
+    task = "labels"
 
-    def __post_init__(self) -> None:
-        _smoothing(self.label_smoothing, "SigmoidCrossEntropy")
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        _smoothing(label_smoothing, "SigmoidCrossEntropy")
+        self.label_smoothing = label_smoothing
 
     def _fit(self, target: Array, output_shape: Shape) -> Array:
         if target.ndim == 1 and output_shape == (1,):
@@ -294,7 +294,6 @@ def _outputs(prediction: Array) -> int:
     return max(1, prediction.size // max(1, len(prediction)))
 
 
-@dataclass(frozen=True, repr=False)
 class MeanSquaredError(Loss):
     """(prediction - target)^2, the mean over the outputs of a sample."""
 
@@ -303,7 +302,6 @@ class MeanSquaredError(Loss):
         return _mean(error * error), lambda: error * (2 / _outputs(prediction))
 
 
-@dataclass(frozen=True, repr=False)
 class MeanAbsoluteError(Loss):
     """|prediction - target|, the mean over the outputs of a sample; the derivative at exactly 0 is 0."""
 
@@ -312,9 +310,8 @@ class MeanAbsoluteError(Loss):
         return _mean(np.abs(error)), lambda: np.sign(error) / _outputs(prediction)
 
 
-@dataclass(frozen=True, repr=False)
 class Huber(Loss):
-    """error^2 / 2 up to `delta`, then delta * (|error| - delta / 2), the mean over the outputs of a sample (Huber 1964).
+    """error^2 / 2 up to `delta`, then delta * (|error| - delta / 2); the mean over a sample's outputs (Huber 1964).
 
     Parameters
     ----------
@@ -322,14 +319,13 @@ class Huber(Loss):
         Where the square turns into a line.
     """
 
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.delta, (int, float)) or not 0 < self.delta < float("inf"):
-            raise ArgumentError(f"Huber: delta is a number above 0, but got {self.delta!r}.")
+    def __init__(self, delta: float = 1.0) -> None:
+        if not isinstance(delta, (int, float)) or not 0 < delta < float("inf"):
+            raise ArgumentError(f"Huber: delta is a number above 0, but got {delta!r}.")
+        self.delta = delta
 
     def vjp(self, prediction: Array, target: Array) -> tuple[Array, Gradient]:
         error = prediction - target.astype(prediction.dtype, copy=False)
-        inner = np.clip(error, -self.delta, self.delta)        # the derivative
+        inner = np.clip(error, -self.delta, self.delta)  # the derivative
         values = inner * (error - inner / 2)
         return _mean(values), lambda: inner / _outputs(prediction)

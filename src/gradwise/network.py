@@ -152,8 +152,8 @@ class Network(Chain):
         if data.is_stream(x, y):
             if validation_split or sample_weight is not None or class_weight is not None:
                 raise ArgumentError(
-                    "validation_split, sample_weight and class_weight go with arrays x and y; x is an iterable of batches."
-                    " Give validation_data=(x, y), and weights as a batch's third part."
+                    "validation_split, sample_weight and class_weight go with arrays x and y; x is an iterable of"
+                    " batches. Give validation_data=(x, y), and weights as a batch's third part."
                 )
             source = data.Stream(x, self._pair, epochs)
         else:
@@ -249,7 +249,7 @@ class Network(Chain):
     # Explaining
 
     def input_gradient(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
-        """Each sample's gradient of its own loss by its input: an array of x's shape. The network runs as in inference."""
+        """Each sample's gradient of its own loss by its input: an array of x's shape. As in inference."""
         loss = self._loss("input_gradient")
         self._built("input_gradient")
         batch, target = self._explained(x, y, loss)
@@ -270,7 +270,7 @@ class Network(Chain):
         cotangent = loss.vjp(self.forward(batch), target)[1]()
         return per_sample_gradients(self, batch, cotangent, max_bytes)
 
-    def parameters(self) -> dict[str, Array]:  # type: ignore[override]  # a layer lists its own names; a network, arrays
+    def parameters(self) -> dict[str, Array]:  # type: ignore[override]
         """Dotted path -> the parameter itself: {"0.kernel": ..., "0.bias": ...}."""
         self._built("parameters")
         return self.arrays()
@@ -334,7 +334,7 @@ class Network(Chain):
             )
 
     def _inputs(self, x: Any, what: str) -> Array:
-        """x checked, and fit for this network."""
+        """X checked, and fit for this network."""
         self._built("predict")
         array = data.inputs(x, what)
         data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")

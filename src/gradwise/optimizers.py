@@ -18,7 +18,8 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 def _bounded(optimizer: object, least: float = 0.0, most: float = math.inf, **values: object) -> None:
     """Refuse hyper-parameters that are not finite numbers with least <= value < most."""
     for name, value in values.items():
-        if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not least <= value < most:  # type: ignore[operator]
+        number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+        if not number or not least <= value < most:  # type: ignore[operator]
             upper = f" and less than {most:g}" if most < math.inf else ""
             raise ArgumentError(
                 f"{type(optimizer).__name__}: {name} is a number of {least:g} or more{upper}, but got {value!r}."
@@ -67,7 +68,9 @@ class Optimizer:
             gradient = gradients.get(path)
             if gradient is None or gradient.shape != parameter.shape:
                 came = "none" if gradient is None else str(gradient.shape)
-                raise ShapeError(repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}.")
+                raise ShapeError(
+                    repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
+                )
         scale = self._clip(parameters, gradients) if self.clip_norm is not None else 1.0
         self.steps += 1
         for path, parameter in parameters.items():

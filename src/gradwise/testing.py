@@ -1,7 +1,7 @@
 """The public gradient checker: for people who write a layer or a loss of their own.
 
-`check_layer` and `check_loss` compare every derivative with central differences in float64, and check the rest of what a
-layer promises. A failure says which derivative is wrong, where, and by how much.
+`check_layer` and `check_loss` compare every derivative with central differences in float64, and check the rest of what
+a layer promises. A failure says which derivative is wrong, where, and by how much.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def check_layer(
 ) -> None:
     """Check a layer, chain or network against what the library relies on.
 
-    A copy is built where it is not built yet, and checked in float64, in inference and in training: shapes; every derivative
-    by central differences, each entry of arrays up to 400 numbers and random directions of larger ones; that a pullback
-    gives the same twice; that the input is left as it was; that a sample's output does not depend on its batch.
+    A copy is built where it is not built yet, and checked in float64, in inference and in training: shapes; every
+    derivative by central differences, each entry of arrays up to 400 numbers and random directions of larger ones; that
+    a pullback gives the same twice; that the input is left as it was; that a sample's output does not depend on its
+    batch.
 
     Parameters
     ----------
@@ -75,9 +76,7 @@ def check_layer(
     _compare(f"{name}: the output of a batch, against its samples one by one,", whole, single, tolerance)
 
 
-def _check_pass(
-    name: str, layer: Layer, x: Array, training: bool, tolerance: float, rng: np.random.Generator
-) -> None:
+def _check_pass(name: str, layer: Layer, x: Array, training: bool, tolerance: float, rng: np.random.Generator) -> None:
     """Check one mode's pass. Random layers draw the same each time: from a generator of the same seed."""
     seed = int(rng.integers(2**31))
 
@@ -184,7 +183,7 @@ def _check_derivative(
     tolerance: float,
     rng: np.random.Generator,
 ) -> None:
-    """Compare dL/d(array) with central differences of `objective`, which reads `array`; its entries are moved and put back."""
+    """Compare dL/d(array) with central differences of `objective`, which reads `array` (moved, then restored)."""
     if gradient.shape != array.shape:
         raise GradientError(f"{what} has shape {gradient.shape}, but it is taken by an array of shape {array.shape}.")
     if array.size <= COORDINATES:
@@ -207,7 +206,9 @@ def _check_derivative(
     found_entries = gradient.reshape(-1)[entries]
     _compare(what, found_entries, numeric, tolerance, entries, array.shape)
     if array.size > COORDINATES:
-        raise GradientError(f"{what} is wrong along a random direction: pullback {found:.8g}, differences {expected:.8g}.")
+        raise GradientError(
+            f"{what} is wrong along a random direction: pullback {found:.8g}, differences {expected:.8g}."
+        )
 
 
 def _difference(array: Array, direction: Array, objective: Callable[[], float]) -> float:

@@ -51,7 +51,9 @@ class Pullback:
     def __getattr__(self, name: str) -> Derivative:
         if not name.startswith("_") and name in self.parameters:
             return self.parameters[name]
-        raise AttributeError(f"this pullback has no derivative by {name!r}, only by input, {', '.join(self.parameters)}")
+        raise AttributeError(
+            f"this pullback has no derivative by {name!r}, only by input, {', '.join(self.parameters)}"
+        )
 
     def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Evaluate all derivatives: the input's gradient, and name -> gradient of each parameter."""

@@ -8,7 +8,7 @@ return batch innermost.
 import numpy as np
 
 # glibc returns freed blocks above its mmap threshold to the system, and the next step faults them in again, page by
-# page. Freeing one 31 MB block raises the threshold (it follows the largest freed block, up to 32 MB), after which freed
-# memory is reused: a training step of a small convolution network went from 2923 to 697 us. Nothing is touched here, so
-# nothing is spent; where the C library is another, nothing happens.
+# page. Freeing one 31 MB block raises the threshold (it follows the largest freed block, up to 32 MB), after which
+# freed memory is reused: a training step of a small convolution network went from 2923 to 697 us. Nothing is touched
+# here, so nothing is spent; where the C library is another, nothing happens.
 np.empty(31 << 20, np.uint8)

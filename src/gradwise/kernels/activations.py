@@ -11,8 +11,9 @@ import numpy as np
 
 from gradwise.typing import Array
 
-# erfc(z) = t exp(-z^2) P(2t - 1) with t = 2 / (2 + z), z >= 0. P: the Chebyshev series of erfc(z) exp(z^2) / t, computed by
-# interpolation in 50 digits. All terms give 3e-15 relative error, the first 11 give 5e-8, below float32's rounding.
+# erfc(z) = t exp(-z^2) P(2t - 1) with t = 2 / (2 + z), z >= 0. P: the Chebyshev series of erfc(z) exp(z^2) / t,
+# computed by interpolation in 50 digits. All terms give a relative error of 3e-15; the first 11 give 5e-8, below
+# float32's rounding.
 _ERFC = (
     0.57703373861646968862, 0.35543692127049848731, 0.06509515882878652455, 0.0036711423958366391659,
     -0.0011128447433526324969, -0.00016075829915379078758, 0.000032780315741731370605, 5.4424416455050160333e-6,
@@ -54,7 +55,7 @@ def softplus(x: Array) -> Array:
 
 
 def log_softmax(x: Array) -> Array:
-    """x - log(sum(exp(x))) along axis 1, without overflow."""
+    """X - log(sum(exp(x))) along axis 1, without overflow."""
     shifted = x - x.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted

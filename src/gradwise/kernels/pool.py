@@ -48,7 +48,7 @@ def _route(x: Array, m: Array, dm: Array, axis: int, size: int, stride: int) -> 
 
 
 def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array, Array]]:
-    """x (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
+    """X (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
     padded = pad(innermost(x), g, -np.inf)
     m = _maxima(padded, 2, g.window[1], g.stride[1], g.output[1])  # along W
     y = _maxima(m, 1, g.window[0], g.stride[0], g.output[0])  # then along H
@@ -56,7 +56,7 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array, Array]]:
 
 
 def max_pool_gradient(dy: Array, saved: tuple[Array, Array, Array], g: Geometry) -> Array:
-    """dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
+    """Dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
     padded, m, y = saved
     dm = _route(m, y, innermost(dy), 1, g.window[0], g.stride[0])
     return outermost(crop(_route(padded, m, dm, 2, g.window[1], g.stride[1]), g))
@@ -89,14 +89,14 @@ def _counts(g: Geometry, dtype: np.dtype) -> Array:
 
 
 def average_pool(x: Array, g: Geometry) -> Array:
-    """x (N, C, H, W) -> (N, C, OH, OW): the mean of each window's entries inside the image; padding does not count."""
+    """X (N, C, H, W) -> (N, C, OH, OW): the mean of each window's entries inside the image; padding does not count."""
     padded = pad(innermost(x), g, 0)
     total = _sums(_sums(padded, 2, g.window[1], g.stride[1], g.output[1]), 1, g.window[0], g.stride[0], g.output[0])
     return outermost(total * _counts(g, x.dtype))
 
 
 def average_pool_gradient(dy: Array, g: Geometry) -> Array:
-    """dy (N, C, OH, OW) -> (N, C, H, W)."""
+    """Dy (N, C, OH, OW) -> (N, C, H, W)."""
     height, width = (low + size + high for low, size, high in zip(g.before, g.image, g.after, strict=True))
     share = innermost(dy) * _counts(g, dy.dtype)
     rows = _spread(share, 1, height, g.window[0], g.stride[0])
@@ -104,13 +104,13 @@ def average_pool_gradient(dy: Array, g: Geometry) -> Array:
 
 
 def global_max(x: Array) -> tuple[Array, Array]:
-    """x (N, C, H, W) -> y (N, C), and the position (C, N) of each first maximum in row-major order."""
+    """X (N, C, H, W) -> y (N, C), and the position (C, N) of each first maximum in row-major order."""
     pixels = innermost(x).reshape(x.shape[1], -1, x.shape[0])  # (C, H*W, N)
     return pixels.max(axis=1).T, pixels.argmax(axis=1)
 
 
 def global_max_gradient(dy: Array, position: Array, image: tuple[int, int]) -> Array:
-    """dy (N, C) -> (N, C, H, W): to the first maximum."""
+    """Dy (N, C) -> (N, C, H, W): to the first maximum."""
     batch, channels = dy.shape
     dx = np.zeros((channels, math.prod(image), batch), dy.dtype)
     np.put_along_axis(dx, position[:, None, :], dy.T[:, None, :], axis=1)

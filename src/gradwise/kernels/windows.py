@@ -61,7 +61,8 @@ def outermost(x: Array) -> Array:
 
 def reach(offset: int, stride: int, before: int, size: int, output: int) -> tuple[int, int, int]:
     """(first, last, start): the output positions first..last-1 whose window entry `offset` lies inside the image, and
-    the image position of the first of them. last <= first where there are none."""
+    the image position of the first of them. last <= first where there are none.
+    """
     first = max(0, -(-(before - offset) // stride))
     last = min(output, (size - 1 + before - offset) // stride + 1)
     return first, last, first * stride + offset - before

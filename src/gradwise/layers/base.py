@@ -1,4 +1,4 @@
-"""`Layer`: the protocol that every layer, chain and network follows; parameters by path; shape checks and their wording."""
+"""`Layer`: the protocol of every layer, chain and network; parameters by path; shape checks and their wording."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Layer:
         return {path: getattr(owner, name) for path, owner, name in self.slots(kind)}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Parameters and state are the layer's own: an array that is assigned is copied, into the order it is kept in."""
+        """Parameters and state are the layer's own: an array assigned is copied, in their memory order."""
         if isinstance(value, np.ndarray) and name in self._own:
             present = self.__dict__.get(name)
             if not isinstance(present, np.ndarray) or isinstance(present, Placeholder):
@@ -170,8 +170,8 @@ class Layer:
         """Reached only for what is missing: a parameter is missing until the layer is built."""
         if name in type(self)._own:
             raise NotBuiltError(
-                f"{self!r} has no {name} yet: it is built by build(input_shape, rng), by a Network with input_shape=..., "
-                "or by the first data that a Network is trained on."
+                f"{self!r} has no {name} yet: it is built by build(input_shape, rng), by a Network with"
+                " input_shape=..., or by the first data that a Network is trained on."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -188,7 +188,7 @@ class Layer:
     # The checks
 
     def admit(self, x: npt.ArrayLike) -> Array:
-        """x as a floating point batch that the layer can run on; a clear error otherwise."""
+        """X as a floating point batch that the layer can run on; a clear error otherwise."""
         array = np.asarray(x)
         if array.dtype.kind in "biu":
             array = array.astype(np.result_type(array, np.float32))
@@ -237,7 +237,8 @@ def sizes(shape: object, what: str) -> Shape:
         isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0 for size in given
     ):
         raise ArgumentError(
-            f"{what} is a tuple of positive integers without the batch, such as (784,) or (1, 28, 28), but got {shape!r}."
+            f"{what} is a tuple of positive integers without the batch, such as (784,) or (1, 28, 28),"
+            f" but got {shape!r}."
         )
     return tuple(int(size) for size in given)
 

@@ -131,7 +131,7 @@ class ChainPullback(Pullback):
         self._chain = chain
         self._steps = steps
 
-    def input(self, dy: Array) -> Array:  # type: ignore[override]
+    def input(self, dy: Array) -> Array:
         """dL/dy -> dL/dx; no parameter's gradient is computed."""
         for _, pullback in reversed(self._steps):
             dy = pullback.input(dy)
@@ -184,9 +184,7 @@ class ChainPullback(Pullback):
         # Below the first layer that learns there is nothing to do, unless the input's gradient is wanted.
         stop = 0
         if not needs_input:
-            while stop < len(steps) and not (
-                trains and layers[steps[stop][0]].trainable and steps[stop][1].learns()
-            ):
+            while stop < len(steps) and not (trains and layers[steps[stop][0]].trainable and steps[stop][1].learns()):
                 stop += 1
         gradients: dict[str, Array] = {}
         cotangent: Any = dy
@@ -210,7 +208,9 @@ def _listed(layers: Sequence[Layer], container: str) -> list[Layer]:
         raise DTypeError(f"{container} takes a list of layers, but got {layers!r}.")
     for index, layer in enumerate(layers):
         if isinstance(layer, type) and issubclass(layer, Layer):
-            raise DTypeError(f"{container}: layer {index} is the class {layer.__name__}; make one: {layer.__name__}(...).")
+            raise DTypeError(
+                f"{container}: layer {index} is the class {layer.__name__}; make one: {layer.__name__}(...)."
+            )
         if not isinstance(layer, Layer):
             raise DTypeError(
                 f"{container}: layer {index} is {layer!r}, not a Layer. Activations are layers too: ReLU(), Softmax()."

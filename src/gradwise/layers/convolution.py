@@ -25,8 +25,8 @@ class Conv2D(Layer):
         How many output channels.
     kernel_size, stride : int or pair of int (height, width)
     padding : "valid", "same", int or pair of int
-        "valid": none; OH = (H - kernel) // stride + 1. "same": OH = ceil(H / stride), as in Keras. Numbers: rows of zeros
-        above and below, columns left and right.
+        "valid": none; OH = (H - kernel) // stride + 1. "same": OH = ceil(H / stride), as in Keras. Numbers: rows of
+        zeros above and below, columns left and right.
     use_bias : bool
     kernel_initializer, bias_initializer : Initializer
         The first values of kernel (kh, kw, C, filters) and bias (filters,).
@@ -82,10 +82,10 @@ class Conv2D(Layer):
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
         g = self._place(x.shape[1:])
-        y = conv.convolve(x, kernel, bias, g)                                # (N, O, OH, OW)
+        y = conv.convolve(x, kernel, bias, g)  # (N, O, OH, OW)
         derivatives = {"kernel": lambda dy: conv.kernel_gradient(x, dy, g)}  # (kh, kw, C, O)
         if bias is not None:
-            derivatives["bias"] = lambda dy: conv.bias_gradient(dy)          # (O,)
+            derivatives["bias"] = lambda dy: conv.bias_gradient(dy)  # (O,)
         return y, Pullback(input=lambda dy: conv.input_gradient(dy, kernel, g), **derivatives)  # (N, C, H, W)
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:

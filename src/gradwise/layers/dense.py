@@ -49,15 +49,17 @@ class Dense(Layer):
 
     def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
         if len(input_shape) != 1:
-            raise ShapeError(repr(self), f"takes (N, features), but got {features(input_shape)}. Put Flatten() before it.")
+            raise ShapeError(
+                repr(self), f"takes (N, features), but got {features(input_shape)}. Put Flatten() before it."
+            )
         self.kernel = self.kernel_initializer((input_shape[0], self.units), rng, self.dtype)
         self.bias = self.bias_initializer((self.units,), rng, self.dtype) if self.use_bias else None
         return (self.units,)
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
-        y = kernel.T @ x.T                                   # (units, N): batch innermost, as images are
-        derivatives = {"kernel": lambda dy: x.T @ dy}        # (in, units)
+        y = kernel.T @ x.T  # (units, N): batch innermost, as images are
+        derivatives = {"kernel": lambda dy: x.T @ dy}  # (in, units)
         if bias is not None:
             y += bias[:, None]
             derivatives["bias"] = lambda dy: dy.sum(axis=0)  # (units,)

@@ -23,7 +23,8 @@ class _Pooling(Layer):
         border = window_padding(padding, name)
         if not isinstance(border, str) and (border[0] > window[0] // 2 or border[1] > window[1] // 2):
             raise ArgumentError(
-                f"{name}: padding is at most half the pool size, {window[0] // 2} x {window[1] // 2}, but got {padding!r}."
+                f"{name}: padding is at most half the pool size, {window[0] // 2} x {window[1] // 2},"
+                f" but got {padding!r}."
             )
         self.pool_size = pool_size
         self.stride = stride
@@ -57,7 +58,7 @@ class MaxPooling2D(_Pooling):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         g = self._place(x.shape[1:])
-        y, saved = pool.max_pool(x, g)                                          # (N, C, OH, OW)
+        y, saved = pool.max_pool(x, g)  # (N, C, OH, OW)
         return y, Pullback(input=lambda dy: pool.max_pool_gradient(dy, saved, g))  # (N, C, H, W)
 
 
@@ -75,16 +76,14 @@ class AveragePooling2D(_Pooling):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         g = self._place(x.shape[1:])
-        y = pool.average_pool(x, g)                                          # (N, C, OH, OW)
+        y = pool.average_pool(x, g)  # (N, C, OH, OW)
         return y, Pullback(input=lambda dy: pool.average_pool_gradient(dy, g))  # (N, C, H, W)
 
 
 class _GlobalPooling(Layer):
     def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
         if len(input_shape) != 3:
-            raise ShapeError(
-                repr(self), f"takes images (N, channels, height, width), but got {features(input_shape)}."
-            )
+            raise ShapeError(repr(self), f"takes images (N, channels, height, width), but got {features(input_shape)}.")
         return input_shape[:1]
 
     def accepts(self, shape: Shape) -> bool:
@@ -97,17 +96,20 @@ class GlobalAveragePooling2D(_GlobalPooling):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         pixels = x.shape[2] * x.shape[3]
-        shape = x.transpose(1, 2, 3, 0).shape                                # (C, H, W, N)
+        shape = x.transpose(1, 2, 3, 0).shape  # (C, H, W, N)
 
         def gradient(dy: Array) -> Array:
             return outermost(np.broadcast_to((dy.T / pixels)[:, None, None, :], shape).copy())
 
-        return x.mean(axis=(2, 3)), Pullback(input=gradient)                 # (N, C), (N, C, H, W)
+        return x.mean(axis=(2, 3)), Pullback(input=gradient)  # (N, C), (N, C, H, W)
 
 
 class GlobalMaxPooling2D(_GlobalPooling):
-    """The maximum of each channel; its gradient goes to the first, in row-major order.  x: (N, C, H, W) -> y: (N, C)."""
+    """The maximum of each channel.  x: (N, C, H, W) -> y: (N, C).
+
+    The gradient goes to the first maximum in row-major order.
+    """
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y, position = pool.global_max(x)                                                         # (N, C), (C, N)
+        y, position = pool.global_max(x)  # (N, C), (C, N)
         return y, Pullback(input=lambda dy: pool.global_max_gradient(dy, position, x.shape[2:]))  # (N, C, H, W)

@@ -22,8 +22,8 @@ class Flatten(Layer):
     Parameters
     ----------
     channels_last : bool
-        False: images in the order (channels, height, width), as PyTorch flattens them. True: (height, width, channels), the
-        order of Keras's Flatten over channels-first images.
+        False: images in the order (channels, height, width), as PyTorch flattens them. True: (height, width, channels),
+        the order of Keras's Flatten over channels-first images.
     """
 
     def __init__(self, channels_last: bool = False) -> None:
@@ -38,10 +38,10 @@ class Flatten(Layer):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         if self.channels_last and x.ndim > 2:
-            last = np.moveaxis(x, 1, -1)                                                # (N, H, W, C)
+            last = np.moveaxis(x, 1, -1)  # (N, H, W, C)
             shape = last.shape[1:]
             return _fold(last, (math.prod(shape),)), Pullback(
-                input=lambda dy: np.moveaxis(_fold(dy, shape), -1, 1)                    # (N, C, H, W)
+                input=lambda dy: np.moveaxis(_fold(dy, shape), -1, 1)  # (N, C, H, W)
             )
         shape = x.shape[1:]
         return _fold(x, (math.prod(shape),)), Pullback(input=lambda dy: _fold(dy, shape))
@@ -61,7 +61,9 @@ class Reshape(Layer):
         if isinstance(given, (tuple, list)) and list(given).count(-1) <= 1:
             sizes(tuple(1 if size == -1 else size for size in given), "Reshape: shape")
         else:
-            raise ArgumentError(f"Reshape: shape is a tuple of positive integers with at most one -1, but got {shape!r}.")
+            raise ArgumentError(
+                f"Reshape: shape is a tuple of positive integers with at most one -1, but got {shape!r}."
+            )
         self.shape = shape
 
     def _target(self, shape: Shape) -> Shape:

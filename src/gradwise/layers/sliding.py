@@ -28,9 +28,7 @@ def window_padding(padding: Padding, layer: str) -> str | tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _geometry(shape: Shape, window: Size, stride: Size, padding: Padding, layer: str) -> Geometry:
-    return geometry(
-        (shape[1], shape[2]), pair(window, layer), pair(stride, layer), window_padding(padding, layer)
-    )
+    return geometry((shape[1], shape[2]), pair(window, layer), pair(stride, layer), window_padding(padding, layer))
 
 
 def place(layer: Layer, shape: Shape, window: Size, stride: Size, padding: Padding) -> Geometry:
@@ -46,7 +44,7 @@ def place(layer: Layer, shape: Shape, window: Size, stride: Size, padding: Paddi
         high, wide = (low + size + more for low, size, more in zip(g.before, g.image, g.after, strict=True))
         raise ShapeError(
             repr(layer),
-            f"has a window of {g.window[0]} x {g.window[1]}, larger than the image of {high} x {wide} (with its padding)."
-            " Make the window smaller or the padding larger.",
+            f"has a window of {g.window[0]} x {g.window[1]}, larger than the image of {high} x {wide} (with its"
+            " padding). Make the window smaller or the padding larger.",
         )
     return g

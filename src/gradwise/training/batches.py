@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Arrays:
-    """Batches cut from arrays, in order or shuffled. A memory-mapped x is read a batch at a time and never copied whole.
+    """Batches cut from arrays, in order or shuffled. A memory-mapped x is read a batch at a time, never copied whole.
 
     Parameters
     ----------
@@ -117,11 +117,13 @@ class Stream:
             x, y = self.prepare(item[0], item[1])
             yield Batch(x, y, sample_weights(item[2], len(x)) if len(item) == 3 else None)
         if index < 0:
-            raise DataError("x, an iterable of batches, gave none: a second epoch needs one that starts anew each time.")
+            raise DataError(
+                "x, an iterable of batches, gave none: a second epoch needs one that starts anew each time."
+            )
 
 
 def inputs(x: npt.ArrayLike, what: str = "x") -> Array:
-    """x as an array of numbers, (N, ...), not empty, without NaN or infinity; memory-mapped ones are checked when read."""
+    """x as an array of numbers, (N, ...), not empty, all finite; memory-mapped ones are checked for that when read."""
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         hint = " Rows of unequal length?" if array.dtype == object else ""
@@ -171,7 +173,9 @@ def class_weights(class_weight: Mapping[int, float], y: Array, loss: Loss, outpu
         if not isinstance(label, (int, np.integer)) or not 0 <= label < len(table):
             raise DataError(f"class_weight names class {label!r}, but there are the classes 0 to {len(table) - 1}.")
         if not np.isfinite(weight) or weight < 0:
-            raise DataError(f"class_weight gives class {label} the weight {weight!r}; weights are numbers of 0 or more.")
+            raise DataError(
+                f"class_weight gives class {label} the weight {weight!r}; weights are numbers of 0 or more."
+            )
         table[label] = weight
     return table[labels(y)]
 
@@ -200,7 +204,7 @@ def _mapping(array: Array) -> np.memmap | None:
 
 
 def _give_back(mapping: np.memmap) -> None:
-    """Let go of the pages that were read of a file: without this they count as the process's memory, up to the whole file.
+    """Let go of the pages that were read of a file: else they count as the process's memory, up to the whole file.
 
     A copy-on-write mapping keeps them, for they may have been changed.
     """

@@ -124,14 +124,15 @@ class EarlyStopping(Callback):
         self.best: float | None = None
 
     def on_train_begin(self, training: Training) -> None:
-        self.best, self._since, self._kept = None, 0, {}
+        self.best, self._since = None, 0
+        self._kept: dict[str, Array] = {}
 
     def on_epoch_end(self, training: Training) -> None:
         value = latest(training, self.monitor, "EarlyStopping")
         if improves(self.monitor, value, self.best, self.minimum_change):
             self.best, self._since = value, 0
             if self.restore_best:
-                self._kept: dict[str, Array] = {
+                self._kept = {
                     path: array.copy(order="K")
                     for kind in ("parameters", "state")
                     for path, array in training.network.arrays(kind).items()

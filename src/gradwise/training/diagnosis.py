@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from gradwise.errors import NonFiniteError
 from gradwise.kernels.checks import all_finite
 from gradwise.layers.base import Layer

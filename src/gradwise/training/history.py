@@ -9,7 +9,7 @@ class History(Mapping[str, list[float]]):
     """The course of a training run: name -> one number per finished epoch.
 
     Names are "loss" and each metric's, the same with "val_" where there is validation data, and "seconds". Losses and
-    metrics of an epoch are means over its samples as they were trained; those of the validation data are taken after it.
+    metrics of an epoch are means over its samples as they were trained; those of the validation data come after it.
 
     Attributes
     ----------

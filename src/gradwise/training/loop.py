@@ -19,7 +19,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.callbacks import Callback, EveryEpoch, Training
-from gradwise.training.diagnosis import first_not_finite, finite_parameters
+from gradwise.training.diagnosis import finite_parameters, first_not_finite
 from gradwise.training.history import History
 from gradwise.training.progress import Progress
 from gradwise.typing import Array
@@ -111,7 +111,8 @@ def fit(
     verbose: bool,
 ) -> History:
     """Train for some epochs. Ctrl-C ends the run after the batch under way; a loss that is not finite ends it with an
-    error, and the network is given back the arrays of its last finite epoch."""
+    error, and the network is given back the arrays of its last finite epoch.
+    """
     training = Training(network, optimizer, epochs)
     watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
     progress = Progress(verbose, epochs, len(batches))

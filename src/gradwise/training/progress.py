@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar per epoch on a terminal, a line per epoch elsewhere, nothing if silent."""
+"""What a person sees of training: a bar per epoch on a terminal, a line per epoch elsewhere, nothing if silent."""
 
 from __future__ import annotations
 

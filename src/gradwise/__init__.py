@@ -7,7 +7,7 @@ from gradwise.layers import *  # noqa: F403
 from gradwise.losses import *  # noqa: F403
 from gradwise.network import Network, load
 from gradwise.optimizers import *  # noqa: F403
-from gradwise.training import callbacks
+from gradwise.training.callbacks import Callback, Checkpoint, EarlyStopping, LearningRateSchedule
 from gradwise.typing import Pullback
 
 __version__ = "0.1.0"
@@ -17,9 +17,12 @@ __all__ = [
     *layers.__all__,
     *losses.__all__,
     *optimizers.__all__,
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "LearningRateSchedule",
     "Network",
     "Pullback",
-    "callbacks",
     "datasets",
     "jacobian",
     "load",

@@ -29,7 +29,7 @@ def _signature(cls: type) -> tuple[inspect.Parameter, ...]:
 def arguments(instance: Any) -> dict[str, Any]:
     """The constructor's arguments of `instance`: name -> the value stored under that name."""
     values = {}
-    for parameter in _signature(type(instance)):
+    for parameter in _signature(type(instance)):  # type: ignore[arg-type]
         if not hasattr(instance, parameter.name):
             raise ArgumentError(
                 f"{type(instance).__name__} takes the argument {parameter.name!r} but does not keep it: "
@@ -42,7 +42,7 @@ def arguments(instance: Any) -> dict[str, Any]:
 def describe(instance: Any) -> str:
     """`Name(required, option=changed)`: the shortest call that makes an equal object."""
     given = []
-    for parameter in _signature(type(instance)):
+    for parameter in _signature(type(instance)):  # type: ignore[arg-type]
         value = getattr(instance, parameter.name, parameter.default)
         if parameter.default is parameter.empty:
             given.append(repr(value))
@@ -57,7 +57,7 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return type(one) in (int, float, bool, np.float64) and one == other
     if isinstance(one, np.ndarray):
-        return bool(np.array_equal(one, other))  # type: ignore[arg-type]
+        return bool(np.array_equal(one, other))
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)

@@ -92,6 +92,8 @@ def _load(
         optimizer = None
         if description["optimizer"] is not None:
             optimizer = _decode(description["optimizer"]["made"], classes, {})
+            if not isinstance(optimizer, Optimizer):
+                raise LoadError(f"{path} holds a {type(optimizer).__name__}, not an optimiser.")
             optimizer.steps = int(description["optimizer"]["steps"])
     except LoadError as error:
         raise LoadError(f"{path}: {error}") from None

@@ -16,6 +16,7 @@ from gradwise.layers.base import Layer, generator, positive, sizes
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Adam, Optimizer
+from gradwise.summary import table
 from gradwise.training import batches as data
 from gradwise.training import loop
 from gradwise.training.callbacks import Callback, Training
@@ -284,26 +285,7 @@ class Network(Chain):
     def summary(self) -> None:
         """Print a table: layer, output shape, parameters; and their totals."""
         self._built("summary")
-        rows = [("", "layer", "output shape", "parameters")]
-        frozen = 0
-        shape = self.input_shape or ()
-        for index, layer in enumerate(self.layers):
-            count = sum(array.size for array in layer.arrays().values())
-            frozen += 0 if layer.trainable else count
-            shape = layer.output_shape or shape
-            note = "" if layer.trainable or not count else " (frozen)"
-            rows.append((str(index), repr(layer) + note, f"(N, {', '.join(map(str, shape))})", f"{count:,}"))
-        widths = [min(60, max(len(row[column]) for row in rows)) for column in range(4)]
-        lines = [
-            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        total = sum(array.size for array in self.arrays().values())
-        size = sum(array.nbytes for array in self.arrays().values())
-        print(f"input (N, {', '.join(map(str, self.input_shape or ()))})")
-        print("\n".join([lines[0], rule, *lines[1:], rule]))
-        trained = f", {total - frozen:,} of them trained" if frozen else ""
-        print(f"{total:,} parameters{trained}, {size / 1e6:.2f} MB")
+        print(table(self))
 
     # Keeping
 

@@ -16,7 +16,8 @@ from gradwise.losses import Loss
 from gradwise.metrics import labels
 from gradwise.typing import Array, Shape
 
-_MAPPED_AT_ONCE = 64 << 20  # bytes read of a memory-mapped array before its pages are given back
+_MAPPED_AT_ONCE = 64 << 20  # bytes mapped of a memory-mapped array before they are given back
+_AROUND = 64 << 10  # bytes that one touched sample maps at the least: Linux maps the pages around it too
 
 
 class Batch(NamedTuple):
@@ -42,7 +43,7 @@ class Arrays:
 
     def __init__(self, x: Array, y: Array, weight: Array | None, batch_size: int, dtype: np.dtype) -> None:
         self._mapping = _mapping(x)
-        self.x = x if self._mapping else x.astype(dtype, copy=False)
+        self.x = x if self._mapping is not None else x.astype(dtype, copy=False)
         self.y = y
         self.weight = weight
         self.batch_size = batch_size
@@ -60,16 +61,16 @@ class Arrays:
             stop = start + self.batch_size
             rows: Any = slice(start, stop) if order is None else order[start:stop]
             x = self.x[rows]
-            if self._mapping:
+            if self._mapping is not None:
                 x = np.array(x, dtype=self.dtype)  # also of a slice: the pages it lies in may go
                 if not all_finite(x):
                     raise DataError(_not_finite(f"x, among the samples {start} to {start + len(x) - 1} as read,"))
-                read += x.nbytes
+                read += max(x.nbytes, len(x) * _AROUND)
                 if read > _MAPPED_AT_ONCE:
                     _give_back(self._mapping)
                     read = 0
             yield Batch(x, self.y[rows], None if self.weight is None else self.weight[rows])
-        if self._mapping:
+        if self._mapping is not None:
             _give_back(self._mapping)
 
     def split(self, fraction: float) -> tuple[Arrays, Arrays]:

@@ -33,6 +33,8 @@ class Training:
         The last batch's mean loss.
     began : float
         When the epoch began, by `time.monotonic`.
+    kept : dict
+        The network's parameters and state as the epoch found them.
     """
 
     network: Any
@@ -43,6 +45,7 @@ class Training:
     batch: int = 0
     loss: float = float("nan")
     began: float = 0.0
+    kept: dict[str, dict[str, Array]] = field(default_factory=dict)
     stopped: bool = False
 
     def stop(self) -> None:

@@ -117,7 +117,6 @@ def fit(
     watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
     progress = Progress(verbose, epochs, len(batches))
     with _stop_on_interrupt(training), np.errstate(all="ignore"):  # what is not finite is an error, not a warning
-        kept = _snapshot(network)
         try:
             _each(watchers, "on_train_begin", training)
             for training.epoch in range(epochs):
@@ -132,14 +131,11 @@ def fit(
                     record |= {f"val_{name}": value for name, value in scores.items()}
                 record["seconds"] = time.monotonic() - training.began
                 training.history.append(record)
-                kept = _snapshot(network)
                 progress.end(record)
                 _each(watchers, "on_epoch_end", training)
             _each(watchers, "on_train_end", training)
         except NonFiniteError as error:
-            for kind, arrays in kept.items():
-                for path, array in network.arrays(kind).items():
-                    array[...] = arrays[path]
+            _restore(network, training.kept)
             raise NonFiniteError(
                 f"training stopped in epoch {training.epoch + 1}, batch {training.batch + 1}: {error}\n"
                 f"The network has the weights {_which(training.history.epochs)}. Try a smaller learning rate than"
@@ -172,6 +168,8 @@ def _epoch(
     for training.batch, batch in enumerate(batches.epoch(order)):
         if training.stopped:
             return None
+        if training.batch == 0:
+            training.kept = _snapshot(training.network)
         training.loss, prediction = step(training.network, loss, training.optimizer, batch, rng)
         means.add(training.loss, prediction, batch.y)
         progress.batch(means.result)
@@ -190,6 +188,12 @@ def _snapshot(network: Chain) -> dict[str, dict[str, Array]]:
         kind: {path: array.copy(order="K") for path, array in network.arrays(kind).items()}
         for kind in ("parameters", "state")
     }
+
+
+def _restore(network: Chain, kept: dict[str, dict[str, Array]]) -> None:
+    for kind, arrays in kept.items():
+        for path, array in network.arrays(kind).items():
+            array[...] = arrays[path]
 
 
 @contextmanager

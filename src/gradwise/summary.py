@@ -10,7 +10,7 @@ _WIDEST = 60  # characters of a column
 
 
 def table(network: Chain) -> str:
-    """A built chain as a table: a row a layer with its output's shape and its number of parameters, and their totals."""
+    """A built chain as a table: a row a layer with its output's shape and number of parameters, and their totals."""
     rows = [("", "layer", "output shape", "parameters")]
     shape = network.input_shape or ()
     for index, layer in enumerate(network.layers):

@@ -25,6 +25,12 @@ _ERFC = (
 )  # fmt: skip
 
 
+def relu(x: Array) -> Array:
+    """max(x, 0)."""
+    # Of 590 KB, the maximum with a scalar takes 57 us and clip 19; but of 1 KB 0.8 and 2.5.
+    return np.clip(x, 0, np.inf) if x.size > 4096 else np.maximum(x, 0)
+
+
 def normal_cdf(x: Array) -> Array:
     """The standard normal distribution function, erfc(-x / sqrt 2) / 2, exact to the dtype's rounding."""
     terms = _ERFC[:11] if x.dtype.itemsize <= 4 else _ERFC

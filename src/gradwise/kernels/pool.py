@@ -1,13 +1,24 @@
-"""Pooling over windows, one axis after the other, batch innermost."""
+"""Pooling over windows, batch innermost."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from gradwise.kernels.windows import Geometry, crop, innermost, outermost, pad
 from gradwise.typing import Array
+
+_CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
+_FEW = 9  # window entries up to which each is compared with the maximum by itself
+
+
+def _channels(x: Array) -> Iterator[slice]:
+    """The channels of images (C, H, W, N), as many at a time as stay in the cache."""
+    step = max(1, _CACHED * len(x) // x.size)
+    for start in range(0, len(x), step):
+        yield slice(start, start + step)
 
 
 def _entry(x: Array, axis: int, offset: int, stride: int, count: int) -> Array:
@@ -26,40 +37,74 @@ def _maxima(x: Array, axis: int, size: int, stride: int, count: int) -> Array:
     return m
 
 
-def _route(x: Array, m: Array, dm: Array, axis: int, size: int, stride: int) -> Array:
-    """Send dm to the first entry along `axis` that equals its window's maximum m; overlapping windows add up."""
-    count = m.shape[axis]
-    disjoint = stride >= size
-    covered = stride == size and count * size == x.shape[axis]
-    dx = (np.empty if covered else np.zeros)(x.shape, dm.dtype)
-    rest = dm
-    for offset in range(size):
-        target = _entry(dx, axis, offset, stride, count)
-        if offset < size - 1:
-            share = rest * (_entry(x, axis, offset, stride, count) == m)
-            rest = rest - share  # exact: each entry is all of rest or nothing
-        else:
-            share = rest  # the maximum is somewhere
+def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array]]:
+    """x (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
+    padded = pad(innermost(x), g, -np.inf)
+    y = np.empty((x.shape[1], *g.output, x.shape[0]), x.dtype)
+    for part in _channels(padded):
+        # Along H first: its rows are contiguous over W * N.
+        m = _maxima(padded[part], 1, g.window[0], g.stride[0], g.output[0])
+        y[part] = _maxima(m, 2, g.window[1], g.stride[1], g.output[1])
+    return outermost(y), (padded, y)
+
+
+def max_pool_gradient(dy: Array, saved: tuple[Array, Array], g: Geometry) -> Array:
+    """dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
+    padded, y = saved
+    cotangent = innermost(dy)
+    covered = g.stride == g.window and padded.shape[1:3] == (g.output[0] * g.window[0], g.output[1] * g.window[1])
+    dx = (np.empty if covered else np.zeros)(padded.shape, dy.dtype)
+    for part in _channels(padded):
+        x, dm, target = padded[part], cotangent[part], dx[part]
+        if g.window[0] * g.window[1] <= _FEW:
+            entries = [(i, j) for i in range(g.window[0]) for j in range(g.window[1])]
+            disjoint = g.stride[0] >= g.window[0] and g.stride[1] >= g.window[1]
+            _route(_at(x, g, entries), _at(target, g, entries), y[part], dm, disjoint)
+            continue
+        # Along H over the rows' maxima, then along W within the rows: the first row, and in it the first entry.
+        (kh, kw), (sh, sw), (oh, ow) = g.window, g.stride, g.output
+        m = _maxima(x, 2, kw, sw, ow)
+        rows = np.zeros(m.shape, dy.dtype)
+        _route(
+            [_entry(m, 1, i, sh, oh) for i in range(kh)],
+            [_entry(rows, 1, i, sh, oh) for i in range(kh)],
+            y[part],
+            dm,
+            sh >= kh,
+        )
+        _route(
+            [_entry(x, 2, j, sw, ow) for j in range(kw)],
+            [_entry(target, 2, j, sw, ow) for j in range(kw)],
+            m,
+            rows,
+            sw >= kw,
+        )
+    return outermost(crop(dx, g))
+
+
+def _at(x: Array, g: Geometry, entries: list[tuple[int, int]]) -> list[Array]:
+    """The given window entries of all windows of images (C, H, W, N): views (C, OH, OW, N)."""
+    (sh, sw), (oh, ow) = g.stride, g.output
+    return [_entry(_entry(x, 1, i, sh, oh), 2, j, sw, ow) for i, j in entries]
+
+
+def _route(entries: list[Array], targets: list[Array], maxima: Array, dy: Array, disjoint: bool) -> None:
+    """Send dy to the first of the windows' entries that equals its window's maximum; windows that overlap add up."""
+    rest = dy
+    for entry, target in zip(entries[:-1], targets[:-1], strict=True):
+        # Steps by themselves, in contiguous memory: a product with a comparison straight into the target takes 1.6
+        # times as long at batch 128.
+        share = (entry == maxima).astype(dy.dtype)
+        share *= rest
         if disjoint:
             target[...] = share
         else:
             target += share
-    return dx
-
-
-def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array, Array]]:
-    """X (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
-    padded = pad(innermost(x), g, -np.inf)
-    m = _maxima(padded, 2, g.window[1], g.stride[1], g.output[1])  # along W
-    y = _maxima(m, 1, g.window[0], g.stride[0], g.output[0])  # then along H
-    return outermost(y), (padded, m, y)
-
-
-def max_pool_gradient(dy: Array, saved: tuple[Array, Array, Array], g: Geometry) -> Array:
-    """Dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
-    padded, m, y = saved
-    dm = _route(m, y, innermost(dy), 1, g.window[0], g.stride[0])
-    return outermost(crop(_route(padded, m, dm, 2, g.window[1], g.stride[1]), g))
+        rest = rest - share  # exact: a share is all that is left, or nothing
+    if disjoint:
+        targets[-1][...] = rest  # the maximum is somewhere
+    else:
+        targets[-1] += rest
 
 
 def _sums(x: Array, axis: int, size: int, stride: int, count: int) -> Array:

@@ -43,6 +43,7 @@ def save(
         "version": VERSION,
         "network": _encode(network, {}),
         "input_shape": network.input_shape,
+        "classes": getattr(network, "classes", None),
         "optimizer": None if optimizer is None else {"made": _encode(optimizer, {}), "steps": optimizer.steps},
         "random": None if rng is None else rng.bit_generator.state,
     }
@@ -88,7 +89,9 @@ def _load(
         network = _decode(description["network"], classes, {})
         if not isinstance(network, Chain):
             raise LoadError(f"{path} holds a {type(network).__name__}, not a network.")
-        network.build(sizes(description["input_shape"], "input_shape"), ShapesOnly())
+        output_shape = network.build(sizes(description["input_shape"], "input_shape"), ShapesOnly())
+        if isinstance(network, network_class):
+            setattr(network, "classes", _names(description.get("classes"), output_shape))
         optimizer = None
         if description["optimizer"] is not None:
             optimizer = _decode(description["optimizer"]["made"], classes, {})
@@ -121,6 +124,15 @@ def _load(
             _, kind, place = name.split("/", 2)
             optimizer.state[kind][place] = _read(file, members[name])
     return network, optimizer, _generator(description["random"], path)
+
+
+def _names(names: Any, output_shape: Shape) -> list[str] | None:
+    """The classes' names that the file has."""
+    if names is None or (
+        isinstance(names, list) and all(isinstance(n, str) for n in names) and (len(names),) == output_shape
+    ):
+        return names
+    raise LoadError(f"it names classes, but not one for each of the {output_shape} outputs.")
 
 
 # The archive

@@ -46,6 +46,8 @@ class Network(Chain):
     optimizer : Optimizer or None
         The one the network was last trained with, or was loaded with.
     rng : numpy.random.Generator
+    classes : list of str, or None
+        The classes' names, in the order of their labels, where somebody has set them; saved with the network.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Network(Chain):
         self.random_state = random_state
         self.rng = generator(random_state)
         self.optimizer: Optimizer | None = None
+        self.classes: list[str] | None = None
         if input_shape is not None:
             self.build(sizes(input_shape, "input_shape"), self.rng)
 

@@ -89,9 +89,10 @@ def _rows(images: Array, part: slice) -> Array:
     """Images (C, H, W, N) -> the view (H, C, W'*N) of a part of their columns: a matrix for each row."""
     channels, height, _, batch = images.shape
     some = images[:, :, part]
-    c, h, _, n = some.strides
+    c, h = some.strides[:2]
     shape = (height, channels, some.shape[2] * batch)
-    return np.lib.stride_tricks.as_strided(some, shape, (h, c, n))
+    # One number after the other: the stride of a batch of one may be anything.
+    return np.lib.stride_tricks.as_strided(some, shape, (h, c, some.itemsize))
 
 
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:

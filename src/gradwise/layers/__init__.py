@@ -17,6 +17,7 @@ from gradwise.layers.containers import Chain
 from gradwise.layers.convolution import Conv2D
 from gradwise.layers.dense import Dense
 from gradwise.layers.dropout import Dropout
+from gradwise.layers.normalization import Standardize
 from gradwise.layers.pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from gradwise.layers.reshaping import Flatten, Reshape
 
@@ -41,5 +42,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Standardize",
     "Tanh",
 ]

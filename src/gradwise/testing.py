@@ -92,9 +92,9 @@ def _check_pass(name: str, layer: Layer, x: Array, training: bool, tolerance: fl
     cotangent = rng.standard_normal(y.shape)
     dx, gradients = pullback(cotangent)
     again, repeated = pullback(cotangent)
-    if not np.array_equal(x, given):
+    if not np.array_equal(x, given, equal_nan=True):
         raise GradientError(f"{name}: vjp or its pullback changed the input.")
-    if not np.array_equal(run(x), y) or not np.array_equal(dx, again):
+    if not np.array_equal(run(x), y, equal_nan=True) or not np.array_equal(dx, again, equal_nan=True):
         raise GradientError(f"{name}: called twice, it gives two answers: nothing of a pass may be kept or changed.")
     parameters = layer.arrays()
     if set(gradients) != set(parameters):
@@ -108,7 +108,7 @@ def _check_pass(name: str, layer: Layer, x: Array, training: bool, tolerance: fl
     _check_derivative(f"{name}: the gradient of the input", x, dx, objective, tolerance, rng)
     for path, parameter in parameters.items():
         what = f"{name}: the gradient of {path!r}"
-        if not np.array_equal(gradients[path], repeated[path]):
+        if not np.array_equal(gradients[path], repeated[path], equal_nan=True):
             raise GradientError(f"{what}, asked for twice, differs: nothing of a pass may be kept or changed.")
         _check_derivative(what, parameter, gradients[path], objective, tolerance, rng)
 

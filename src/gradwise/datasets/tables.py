@@ -69,15 +69,17 @@ def _read_npz(path: Path) -> Table:
         raise DataError(
             f"{path}: x has samples as rows (N, features) or images (N, H, W) or (N, C, H, W), but has shape {x.shape}."
         )
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
-        raise DataError(f"{path}: x has NaN or infinite entries.")
+        raise DataError(f"{path}: x has entries that are NaN, infinite or too large for float32.")
     if y is not None:
         if y.ndim not in (1, 2) or len(y) != len(x) or y.dtype.kind not in "biufU":
             raise DataError(f"{path}: y has one label for each of the {len(x)} samples, but is {y.dtype} {y.shape}.")
         if y.ndim == 2:  # one-hot rows
             y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
         y = _names(y, f"{path}: y")
-    return Table((x[:, None] if x.ndim == 3 else x).astype(np.float32), y, "y")
+    return Table(x[:, None] if x.ndim == 3 else x, y, "y")
 
 
 def _read_csv(path: Path, label: str | None, features: int | None) -> Table:
@@ -145,14 +147,15 @@ def _label_column(path: Path, header: Sequence[str], label: str | None, features
 def _numbers(path: Path, rows: dict[int, list[str]], columns: Sequence[str]) -> Array:
     """Rows by line as float32; an error that names the line and column of the first field that is no finite number."""
     try:
-        x = np.array(list(rows.values()), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            x = np.array(list(rows.values()), dtype=np.float32)
         if np.isfinite(x).all():
             return x
     except ValueError:
         pass
     for line, row in rows.items():
         for name, field in zip(columns, row, strict=True):
-            if not _is_number(field) or not np.isfinite(np.float32(field)):
+            if not _is_number(field) or not abs(float(field)) <= float(np.finfo(np.float32).max):
                 raise DataError(
                     f"{path}, line {line}, column {name!r}: {field!r} is not a finite number. Every column but the"
                     " label is numbers; --label says which that is."

@@ -1,0 +1,213 @@
+"""The kernels against their plain formulas, over drawn shapes, strides, paddings and memory orders."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradwise.kernels import activations, conv, pool
+from gradwise.kernels.checks import all_finite
+from gradwise.kernels.windows import geometry, outermost
+
+sides = st.integers(1, 9)
+windows = st.tuples(st.integers(1, 4), st.integers(1, 4))
+strides = st.tuples(st.integers(1, 3), st.integers(1, 3))
+paddings = st.sampled_from(["valid", "same", (0, 1), (2, 0), (1, 1), (3, 2)])
+channels = st.integers(1, 3)
+
+
+def placed(image, window, stride, padding):
+    g = geometry(image, window, stride, padding)
+    return g if min(g.output) > 0 else None
+
+
+def images(n, c, height, width, seed, whole=False):
+    """Images in one of several memory orders; whole numbers where ties are wanted."""
+    draw = np.random.default_rng(seed)
+    x = draw.integers(-2, 3, (n, c, height, width)).astype(float) if whole else draw.standard_normal((n, c, height, width))
+    order = [(0, 1, 2, 3), (1, 2, 3, 0), (0, 2, 3, 1), (3, 1, 0, 2)][seed % 4]
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+
+
+def padded(x, g, value=0.0):
+    return np.pad(x, ((0, 0), (0, 0), (g.before[0], g.after[0]), (g.before[1], g.after[1])), constant_values=value)
+
+
+def patches(x, g, value=0.0):
+    """All windows, (N, C, OH, OW, kh, kw)."""
+    view = np.lib.stride_tricks.sliding_window_view(padded(x, g, value), g.window, axis=(2, 3))
+    return view[:, :, :: g.stride[0], :: g.stride[1]]
+
+
+def scattered(shares, x, g):
+    """The adjoint of `patches`: each window's share added where it came from."""
+    total = padded(np.zeros_like(x), g)
+    for h, w in np.ndindex(*g.output):
+        top, left = h * g.stride[0], w * g.stride[1]
+        total[:, :, top : top + g.window[0], left : left + g.window[1]] += shares[:, :, h, w]
+    (top, left), (height, width) = g.before, g.image
+    return total[:, :, top : top + height, left : left + width]
+
+
+@given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
+def test_convolution(n, c, o, height, width, window, stride, padding, seed):
+    g = placed((height, width), window, stride, padding)
+    if g is None:
+        return
+    x = images(n, c, height, width, seed)
+    draw = np.random.default_rng(seed)
+    kernel, bias = draw.standard_normal((*window, c, o)), draw.standard_normal(o)
+    view = patches(x, g)
+    np.testing.assert_allclose(
+        conv.convolve(x, kernel, bias, g), np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None], atol=1e-12
+    )
+    dy = images(n, o, *g.output, seed + 1)
+    each = np.einsum("nchwkl,nohw->nklco", view, dy)
+    np.testing.assert_allclose(conv.kernel_gradient(x, dy, g), each.sum(0), atol=1e-11)
+    np.testing.assert_allclose(conv.sample_kernel_gradients(x, dy, g), each, atol=1e-11)
+    np.testing.assert_allclose(conv.bias_gradient(dy), dy.sum(axis=(0, 2, 3)), atol=1e-11)
+    shares = np.einsum("nohw,klco->nchwkl", dy, kernel)
+    np.testing.assert_allclose(conv.input_gradient(dy, kernel, g), scattered(shares, x, g), atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "o", "image", "padding"),
+    [
+        (16, 16, 16, (26, 26), "valid"),  # small products, a block of columns at a time
+        (64, 16, 24, (20, 22), "same"),
+        (16, 32, 48, (12, 12), "valid"),
+        (130, 1, 24, (28, 28), "valid"),
+        (200, 8, 40, (9, 9), "valid"),
+        (1, 32, 64, (16, 15), "same"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_convolution_at_real_sizes(n, c, o, image, padding, dtype):
+    """Sizes at which other algorithms are chosen."""
+    g = geometry(image, (3, 3), (1, 1), padding)
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((n, c, *image)).astype(dtype)
+    kernel = draw.standard_normal((3, 3, c, o)).astype(dtype)
+    dy = draw.standard_normal((n, o, *g.output)).astype(dtype)
+    exact, cotangent = x.astype(np.float64), dy.astype(np.float64)
+    view = patches(exact, g)
+    y = np.einsum("nchwkl,klco->nohw", view, kernel.astype(np.float64), optimize=True)
+    dk = np.einsum("nchwkl,nohw->klco", view, cotangent, optimize=True)
+    turned = padded(cotangent, g._replace(before=tuple(2 - b for b in g.before), after=tuple(2 - a for a in g.after)))
+    back = np.lib.stride_tricks.sliding_window_view(turned, (3, 3), axis=(2, 3))
+    dx = np.einsum("nohwkl,klco->nchw", back, kernel[::-1, ::-1].astype(np.float64), optimize=True)
+    off = 4e-6 if dtype == np.float32 else 1e-14  # of the maximum
+    for found, wanted in (
+        (conv.convolve(x, kernel, None, g), y),
+        (conv.kernel_gradient(x, dy, g), dk),
+        (conv.input_gradient(dy, kernel, g), dx),
+    ):
+        assert found.dtype == dtype
+        assert np.abs(found - wanted).max() <= off * np.abs(wanted).max()
+
+
+@given(st.integers(1, 4), channels, sides, sides, windows, strides, paddings, st.integers(0, 99))
+def test_max_pooling_with_ties(n, c, height, width, window, stride, padding, seed):
+    """The first maximum in row-major order takes the gradient; overlapping windows add."""
+    g = placed((height, width), window, stride, padding)
+    if g is None or any(b >= w or a >= w for b, a, w in zip(g.before, g.after, g.window, strict=True)):
+        return  # a window of padding alone has no maximum
+    x = images(n, c, height, width, seed, whole=True)
+    view = patches(x, g, -np.inf).reshape(n, c, *g.output, -1)
+    if not np.isfinite(view.max(axis=-1)).all():
+        return
+    y, saved = pool.max_pool(x, g)
+    np.testing.assert_array_equal(y, view.max(axis=-1))
+    dy = images(n, c, *g.output, seed + 1)
+    one_hot = np.eye(math.prod(window))[view.argmax(axis=-1)].reshape(n, c, *g.output, *window)
+    shares = one_hot * dy[..., None, None]
+    np.testing.assert_allclose(pool.max_pool_gradient(dy, saved, g), scattered(shares, x, g), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 16])
+def test_max_pooling_of_many_channels(size):
+    """More numbers than are pooled at a time, and windows larger than are compared entry by entry."""
+    g = geometry((34, 33), (size, size), (size, size), "valid")
+    x = images(40, 7, 34, 33, 0, whole=True)
+    view = patches(x, g).reshape(40, 7, *g.output, -1)
+    y, saved = pool.max_pool(x, g)
+    np.testing.assert_array_equal(y, view.max(axis=-1))
+    dy = images(40, 7, *g.output, 1)
+    one_hot = np.eye(size * size)[view.argmax(axis=-1)].reshape(*dy.shape, size, size)
+    np.testing.assert_array_equal(
+        pool.max_pool_gradient(dy, saved, g), scattered(one_hot * dy[..., None, None], x, g)
+    )
+
+
+@given(st.integers(1, 4), channels, sides, sides, windows, strides, paddings, st.integers(0, 99))
+def test_average_pooling(n, c, height, width, window, stride, padding, seed):
+    g = placed((height, width), window, stride, padding)
+    if g is None:
+        return
+    x = images(n, c, height, width, seed)
+    inside = patches(np.ones_like(x), g).sum(axis=(-1, -2))
+    if not inside.all():
+        return  # a window of padding alone has no mean
+    np.testing.assert_allclose(pool.average_pool(x, g), patches(x, g).sum(axis=(-1, -2)) / inside, atol=1e-12)
+    dy = images(n, c, *g.output, seed + 1)
+    shares = np.broadcast_to((dy / inside)[..., None, None], (*dy.shape, *window))
+    np.testing.assert_allclose(pool.average_pool_gradient(dy, g), scattered(shares, x, g), atol=1e-12)
+
+
+@given(sides, st.integers(1, 5), st.integers(1, 4))
+def test_same_padding_is_that_of_keras(size, window, stride):
+    g = geometry((size, size), (window, window), (stride, stride), "same")
+    assert g.output == (-(-size // stride),) * 2
+    total = max((g.output[0] - 1) * stride + window - size, 0)
+    assert (g.before[0], g.after[0]) == (total // 2, total - total // 2)
+
+
+def test_a_batch_of_one_may_have_any_stride():
+    """NumPy calls an array with a batch of one contiguous whatever the stride of its batch is."""
+    g = geometry((5, 4), (3, 3), (1, 1), "valid")
+    x = np.random.default_rng(0).standard_normal((1, 2, 5, 4))
+    dy = np.random.default_rng(1).standard_normal((7, 3, 3, 2))[4:5]
+    wanted = np.einsum("nchwkl,nohw->klco", patches(x, g), dy)
+    np.testing.assert_allclose(conv.kernel_gradient(x, dy, g), wanted, atol=1e-13)
+    np.testing.assert_allclose(conv.kernel_gradient(outermost(x.transpose(1, 2, 3, 0).copy()), dy, g), wanted, atol=1e-13)
+
+
+EXTREMES = np.array([-1e4, -800.0, -90.0, -20.0, -1e-8, 0.0, 1e-8, 1.0, 20.0, 90.0, 800.0, 1e4])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_never_overflow(dtype):
+    x = EXTREMES.astype(dtype)
+    s = activations.sigmoid(x)
+    np.testing.assert_allclose(s, [0.5 * (1 + math.tanh(v / 2)) for v in x.astype(float)], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(activations.softplus(x), np.logaddexp(0, x.astype(np.float64)), rtol=1e-6)
+    rows = np.stack([x, x[::-1]])
+    p = activations.softmax(rows)
+    assert np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    assert np.isfinite(activations.log_softmax(rows)).all()
+
+
+def test_normal_distribution_function():
+    """Against the error function of the standard library, over the whole range."""
+    x = np.concatenate([np.linspace(-39, 39, 4001), EXTREMES])
+    wanted = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
+    np.testing.assert_allclose(activations.normal_cdf(x), wanted, rtol=2e-12, atol=1e-300)
+    single = activations.normal_cdf(x.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, [0.5 * math.erfc(-float(v) / math.sqrt(2)) for v in x.astype(np.float32)], rtol=2e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [1, 5, 4097, 300_000])
+def test_not_finite_is_found_anywhere(bad, size):
+    for position in {0, size // 2, size - 1}:
+        x = np.full(size, 3e38, np.float32)
+        assert all_finite(x)
+        x[position] = bad
+        assert not all_finite(x)
+        assert not all_finite(x.reshape(1, -1).T)

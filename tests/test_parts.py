@@ -1,0 +1,203 @@
+"""Losses, optimisers, initialisers and metrics: formulas, extremes, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gradwise import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    CrossEntropy,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Huber,
+    LecunNormal,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Ones,
+    Orthogonal,
+    RandomNormal,
+    RMSprop,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+    Zeros,
+    metrics,
+)
+from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
+
+LABELS = np.array([0, 2, 1])
+LOGITS = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [2.0, 2.0, 2.0]])
+
+
+def test_softmax_cross_entropy_by_hand():
+    p = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    rows = np.eye(3)[LABELS]
+    np.testing.assert_allclose(SoftmaxCrossEntropy().forward(LOGITS, LABELS), -np.log((p * rows).sum(axis=1)))
+    np.testing.assert_allclose(SoftmaxCrossEntropy().gradient(LOGITS, LABELS), p - rows)
+    for targets in (rows, rows.astype(int), rows.astype(bool)):
+        np.testing.assert_allclose(SoftmaxCrossEntropy().forward(LOGITS, targets), -np.log((p * rows).sum(axis=1)))
+    smooth = SoftmaxCrossEntropy(label_smoothing=0.3)
+    np.testing.assert_allclose(smooth.forward(LOGITS, LABELS), smooth.forward(LOGITS, rows))
+    np.testing.assert_allclose(smooth.gradient(LOGITS, LABELS), p - (0.7 * rows + 0.1))
+
+
+def test_cross_entropy_has_its_eps():
+    p = np.array([[0.7, 0.3], [0.0, 1.0]])
+    np.testing.assert_allclose(CrossEntropy().forward(p, [0, 0]), [-math.log(0.7 + 1e-5), -math.log(1e-5)])
+    np.testing.assert_allclose(CrossEntropy().gradient(p, [0, 0]), [[-1 / 0.70001, 0], [-1e5, 0]])
+
+
+def test_losses_over_values_by_hand():
+    prediction, target = np.array([[1.0, 4.0]]), np.array([[0.0, 4.5]])
+    assert MeanSquaredError().forward(prediction, target) == pytest.approx([(1 + 0.25) / 2])
+    assert MeanAbsoluteError().forward(prediction, target) == pytest.approx([0.75])
+    assert Huber(0.6).forward(prediction, target) == pytest.approx([(0.6 * (1 - 0.3) + 0.125) / 2])
+    np.testing.assert_array_equal(MeanAbsoluteError().gradient(prediction, prediction), [[0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logits(dtype):
+    logits = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
+    for loss, target in ((SoftmaxCrossEntropy(), [0, 0]), (SigmoidCrossEntropy(), np.eye(2)[[0, 0]])):
+        values, gradient = loss.forward(logits, target), loss.gradient(logits, target)
+        assert values[0] == 0
+        assert values[1] == pytest.approx(2e4 if loss.task == "classes" else 1e4)
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "error", "message"),
+    [
+        (SoftmaxCrossEntropy(), [0, 3, 1], DataError, "labels from 0 to 2, for 3 outputs, but got labels from 0 to 3"),
+        (SoftmaxCrossEntropy(), [0, -1, 1], DataError, "but got labels from -1 to 1"),
+        (SoftmaxCrossEntropy(), [0.0, 1.0, 2.0], DTypeError, r"integer labels, .* by y.astype\(int\)"),
+        (SoftmaxCrossEntropy(), ["a", "b", "c"], DTypeError, "takes numbers as targets"),
+        (SoftmaxCrossEntropy(), [[0], [1], [2]], ShapeError, r"Labels are y\[:, 0\]"),
+        (SoftmaxCrossEntropy(), np.ones((3, 3)), DataError, "one-hot or soft rows"),
+        (SoftmaxCrossEntropy(), np.eye(3) * np.nan, DataError, "NaN or infinite"),
+        (SoftmaxCrossEntropy(), [0, 1], DataError, "3 predictions and 2 targets"),
+        (CrossEntropy(), np.eye(4)[:3], ShapeError, r"rows \(N, 3\), for 3 outputs, but got \(N, 4\)"),
+        (SigmoidCrossEntropy(), np.full((3, 3), 2), DataError, "targets from 0 to 1, but got 2"),
+        (MeanSquaredError(), [1.0, 2.0, 3.0], ShapeError, r"targets of the predictions' shape, \(N, 3\), but got \(N,\)"),
+        (MeanSquaredError(), np.full((3, 3), np.inf), DataError, "NaN or infinite"),
+        (Huber(), 3.0, ShapeError, "one target per sample"),
+    ],
+)
+def test_targets_that_do_not_fit(loss, target, error, message):
+    with pytest.raises(error, match=message):
+        loss.forward(LOGITS, target)
+
+
+def test_nothing_is_broadcast():
+    with pytest.raises(ShapeError, match=r"Nothing is broadcast: give the targets as y\[:, None\]"):
+        MeanSquaredError().forward(np.zeros((3, 1)), np.zeros(3))
+    with pytest.raises(ShapeError, match=r"Nothing is broadcast: give the targets as y\[:, 0\]"):
+        MeanSquaredError().forward(np.zeros(3), np.zeros((3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SoftmaxCrossEntropy(label_smoothing=1.0), "SoftmaxCrossEntropy: label_smoothing"),
+        (lambda: SigmoidCrossEntropy(label_smoothing=-0.1), "SigmoidCrossEntropy: label_smoothing"),
+        (lambda: CrossEntropy(eps=-1), "CrossEntropy: eps"),
+        (lambda: Huber(delta=0), "Huber: delta is a number above 0"),
+        (lambda: SGD(-0.1), "SGD: learning_rate is a number of 0 or more, but got -0.1"),
+        (lambda: SGD(float("nan")), "SGD: learning_rate"),
+        (lambda: SGD(0.1, momentum=1.0), "SGD: momentum is a number of 0 or more and less than 1"),
+        (lambda: SGD(0.1, nesterov=True), "nesterov=True needs a momentum"),
+        (lambda: Adam(beta_1=1.5), "Adam: beta_1"),
+        (lambda: AdamW(weight_decay=-1), "AdamW: weight_decay"),
+        (lambda: RMSprop(rho="0.9"), "RMSprop: rho"),
+        (lambda: Adam(clip_norm=0), "Adam: clip_norm is None or a number above 0"),
+        (lambda: Constant("1"), "Constant: value is a finite number"),
+        (lambda: RandomNormal(deviation=-1), "RandomNormal: deviation is a number of 0 or more"),
+        (lambda: Orthogonal(float("inf")), "Orthogonal: gain"),
+        (lambda: Orthogonal()((3,), np.random.default_rng(0)), "kernels of two axes or more"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(), AdamW(), RMSprop(centered=True, momentum=0.5)])
+def test_optimisers_step_in_place_and_leave_gradients(optimizer):
+    parameter = np.ones((3, 2), np.float32)
+    gradient = np.full((3, 2), 0.5, np.float32)
+    given = {"w": parameter}
+    optimizer.step(given, {"w": gradient, "unused": gradient})
+    assert given["w"] is parameter
+    assert (parameter < 1).all()
+    assert parameter.dtype == np.float32
+    np.testing.assert_array_equal(gradient, 0.5)
+    for kind in optimizer.state.values():
+        for array in kind.values():
+            assert (array.shape, array.dtype) == ((3, 2), np.float32)
+    with pytest.raises(ShapeError, match=r"needs a gradient of shape \(3, 2\) for 'w', but got none"):
+        optimizer.step(given, {})
+    with pytest.raises(ShapeError, match=r"but got \(3,\)"):
+        optimizer.step(given, {"w": np.ones(3)})
+    with pytest.raises(ShapeError, match="has stepped another network"):
+        optimizer.step({"w": np.ones(5)}, {"w": np.ones(5)})
+
+
+def test_clipping_is_over_all_gradients():
+    parameters = {"a": np.zeros(2), "b": np.zeros(1)}
+    SGD(1.0, clip_norm=1.0).step(parameters, {"a": np.array([3.0, 0.0]), "b": np.array([4.0])})
+    np.testing.assert_allclose(parameters["a"], [-0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(parameters["b"], [-0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (3, 3, 40, 60)])
+@pytest.mark.parametrize(
+    ("initializer", "variance"),
+    [
+        (HeNormal(), lambda i, o: 2 / i),
+        (HeUniform(), lambda i, o: 2 / i),
+        (GlorotNormal(), lambda i, o: 2 / (i + o)),
+        (GlorotUniform(), lambda i, o: 2 / (i + o)),
+        (LecunNormal(), lambda i, o: 1 / i),
+        (RandomNormal(0.0, 0.3), lambda i, o: 0.09),
+    ],
+)
+def test_initialisers_have_their_variance(initializer, variance, shape):
+    window = math.prod(shape[:-2])
+    wanted = variance(window * shape[-2], window * shape[-1])
+    drawn = initializer(shape, np.random.default_rng(0))
+    assert drawn.dtype == np.float32
+    assert drawn.shape == shape
+    assert drawn.var() == pytest.approx(wanted, rel=0.05)
+    assert abs(drawn.mean()) < 0.05 * math.sqrt(wanted)
+    if "Uniform" in repr(initializer):
+        assert np.abs(drawn).max() <= math.sqrt(3 * wanted) * (1 + 1e-6)
+    np.testing.assert_array_equal(drawn, initializer(shape, np.random.default_rng(0)))
+    assert initializer(shape, np.random.default_rng(0), np.float64).dtype == np.float64
+
+
+def test_constants_and_orthogonal_matrices():
+    rng = np.random.default_rng(0)
+    assert (Zeros()((2, 3), rng) == 0).all()
+    assert (Ones()((2, 3), rng) == 1).all()
+    assert (Constant(0.5)((2, 3), rng) == 0.5).all()
+    tall = Orthogonal(2.0)((6, 4), rng, np.float64)
+    np.testing.assert_allclose(tall.T @ tall, 4 * np.eye(4), atol=1e-12)
+    kernel = Orthogonal()((3, 3, 2, 30), rng, np.float64).reshape(18, 30)
+    np.testing.assert_allclose(kernel @ kernel.T, np.eye(18), atol=1e-12)
+
+
+def test_metrics():
+    prediction = np.array([[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]])
+    np.testing.assert_array_equal(metrics.accuracy(prediction, np.array([1, 1, 0])), [1, 0, 1])
+    np.testing.assert_array_equal(metrics.accuracy(prediction, np.eye(2)[[1, 1, 0]]), [1, 0, 1])
+    np.testing.assert_array_equal(metrics.confusion_matrix(prediction, np.array([1, 1, 0])), [[1, 0], [1, 1]])
+    assert metrics.confusion_matrix(np.array([0, 1]), np.array([1, 1]), classes=4).shape == (4, 4)
+    many = np.arange(7.0)[None]
+    np.testing.assert_array_equal([metrics.top_5_accuracy(many, np.array([k]))[0] for k in range(7)], [0, 0, 1, 1, 1, 1, 1])

@@ -77,7 +77,9 @@ def test_the_main_job(run, tmp_path):
     assert len(accuracy) == 6
     assert float(accuracy) >= 0.98
     assert "confusion matrix" in out
-    counts = [line.split()[1:] for line in lines[lines.index("confusion matrix (rows: true, columns: predicted)") + 2 : -2]]
+    counts = [
+        line.split()[1:] for line in lines[lines.index("confusion matrix (rows: true, columns: predicted)") + 2 : -2]
+    ]
     counts = np.array([[0 if cell == "." else int(cell) for cell in row] for row in counts])
     assert counts.shape == (10, 10)
     assert counts.sum() == 360
@@ -162,7 +164,15 @@ def test_numbers_are_sorted_as_numbers():
 def test_models(run, table, tmp_path):
     assert run("train", table, "--model", "mlp", "--epochs", 1)[0] == 0
     model = tmp_path / "model.json"
-    model.write_text(json.dumps([{"layer": "Dense", "units": 5, "kernel_initializer": {"initializer": "HeNormal"}}, "Tanh", {"layer": "Dense", "units": 3}]))
+    model.write_text(
+        json.dumps(
+            [
+                {"layer": "Dense", "units": 5, "kernel_initializer": {"initializer": "HeNormal"}},
+                "Tanh",
+                {"layer": "Dense", "units": 3},
+            ]
+        )
+    )
     assert run("train", table, "--model", model, "--epochs", 1)[0] == 0
     code, out, _ = run("summary", "flowers-model.npz")
     assert code == 0
@@ -311,7 +321,7 @@ def test_without_matplotlib(run, monkeypatch, tmp_path):
 
 def test_pictures(run, tmp_path, table):
     pytest.importorskip("matplotlib").use("Agg")
-    code, out, err = run("train", "digits", "--epochs", 1, "--plots", "pictures")
+    code, _, err = run("train", "digits", "--epochs", 1, "--plots", "pictures")
     assert code == 0, err
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert names == {"history.png", "confusion_matrix.png", "filters.png", "predictions.png", "saliency.png"}
@@ -344,7 +354,9 @@ def test_a_network_without_class_names(run, tmp_path):
 
 def test_as_a_process(tmp_path):
     def gradwise_(*arguments):
-        return subprocess.run([sys.executable, "-m", "gradwise", *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "gradwise", *arguments], capture_output=True, text=True, check=False
+        )
 
     done = gradwise_("--version")
     assert (done.returncode, done.stdout) == (0, f"gradwise {gradwise.__version__}\n")

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from cases import LAYERS, LOSSES, rows
 
 import gradwise
+from cases import LAYERS, LOSSES, rows
 from gradwise import Chain, Dense, Network
 from gradwise import layers as all_layers
 from gradwise import losses as all_losses
@@ -19,7 +19,9 @@ from gradwise.testing import check_layer, check_loss
 
 BATCH = 3
 layers = pytest.mark.parametrize(("make", "shape"), **rows(LAYERS))
-small_layers = pytest.mark.parametrize(("make", "shape"), **rows([(m, [s for s in shapes if math.prod(s) < 200]) for m, shapes in LAYERS]))
+small_layers = pytest.mark.parametrize(
+    ("make", "shape"), **rows([(m, [s for s in shapes if math.prod(s) < 200]) for m, shapes in LAYERS])
+)
 losses = pytest.mark.parametrize(("make", "shape"), **rows(LOSSES))
 
 
@@ -131,6 +133,7 @@ def test_per_sample_gradients_are_those_of_batches_of_one(make, shape):
     dy = batch(y.shape[1:], seed=3)
     each = per_sample_gradients(layer, x, dy)
     summed = {path: derivative(dy) for path, derivative in pullback.parameters.items()}
+    assert list(each) == list(layer.arrays())
     assert each.keys() == summed.keys()
     for path, rows_ in each.items():
         assert rows_.shape == (BATCH, *summed[path].shape)

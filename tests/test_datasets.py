@@ -202,7 +202,9 @@ def test_download_from_the_second_mirror(nowhere, monkeypatch):
 
 def test_no_network(nowhere, monkeypatch):
     fake(monkeypatch, ConnectionError("no route"))
-    with pytest.raises(LoadError, match=r"could not be downloaded:\n.*amazonaws.*\n.*googleapis.*ConnectionError\nPut train-images") as caught:
+    with pytest.raises(
+        LoadError, match=r"could not be downloaded:\n.*amazonaws.*\n.*googleapis.*ConnectionError\nPut train-images"
+    ) as caught:
         mnist()
     assert str(downloaded._cache()) in str(caught.value)
 
@@ -227,7 +229,7 @@ def test_a_given_folder_is_never_filled_from_the_network(nowhere, monkeypatch):
 
 
 def test_the_real_images(mnist):
-    (x_train, y_train), (x_test, y_test) = mnist
+    (x_train, _), (x_test, y_test) = mnist
     assert x_train.shape[1:] == x_test.shape[1:] == (1, 28, 28)
     assert len(x_test) == 10_000
     assert np.bincount(y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

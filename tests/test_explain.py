@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 import gradwise
-from gradwise import Conv2D, Dense, Dropout, Flatten, Layer, Loss, MeanSquaredError, Network, Pullback, ReLU, SoftmaxCrossEntropy, Tanh
+from gradwise import (
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Loss,
+    MeanSquaredError,
+    Network,
+    Pullback,
+    ReLU,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
 from gradwise.errors import GradientError, ShapeError, TooLargeError
 from gradwise.jacobian import per_sample_gradients
 from gradwise.testing import check_layer, check_loss
@@ -49,11 +62,14 @@ def test_large_results_are_refused_before_any_work():
     layer = Dense(2000)
     layer.build((3000,), 0)
     x = np.ones((100, 3000), np.float32)
-    with pytest.raises(TooLargeError, match=r"the Jacobian of Dense\(2000\) would take 2.4 GB: shape \(100, 2000, 3000\) in float32; the limit is 2.15 GB"):
+    with pytest.raises(
+        TooLargeError,
+        match=r"the Jacobian of Dense\(2000\) would take 2.4 GB: shape \(100, 2000, 3000\) in float32; the limit is 2.15 GB",
+    ):
         gradwise.jacobian(layer, x)
     with pytest.raises(TooLargeError, match=r"Give fewer samples, or max_bytes="):
         gradwise.parameter_jacobians(layer, x[:1])
-    with pytest.raises(TooLargeError, match="the per-sample gradients of .* would take 2.4 GB"):
+    with pytest.raises(TooLargeError, match=r"the per-sample gradients of .* would take 2.4 GB"):
         per_sample_gradients(layer, x, np.ones((100, 2000), np.float32))
     small = Dense(3)
     small.build((4,), 0)
@@ -113,7 +129,9 @@ class WrongShape(Scale):
 class WrongInTraining(Scale):
     def vjp(self, x, training=False, rng=None):
         factor = 2 if training else 1
-        return x * self.scale, Pullback(input=lambda dy: factor * dy * self.scale, scale=lambda dy: (dy * x).sum(axis=0))
+        return x * self.scale, Pullback(
+            input=lambda dy: factor * dy * self.scale, scale=lambda dy: (dy * x).sum(axis=0)
+        )
 
 
 class ChangesItsInput(Scale):
@@ -163,7 +181,10 @@ class PromisesAnotherShape(Scale):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (WrongInput(), r"the gradient of the input is wrong at \(1, 2\): it is .*, expected .*, off by .*; 1 of 12 entries"),
+        (
+            WrongInput(),
+            r"the gradient of the input is wrong at \(1, 2\): it is .*, expected .*, off by .*; 1 of 12 entries",
+        ),
         (WrongParameter(), "the gradient of 'scale' is wrong at"),
         (WrongShape(), r"the gradient of 'scale' has shape \(3, 4\), but it is taken by an array of shape \(4,\)"),
         (WrongInTraining(), r"WrongInTraining\(\) in training: the gradient of the input is wrong"),
@@ -198,19 +219,19 @@ def test_the_checker_leaves_the_layer_alone():
     assert layer.scale.dtype == np.float32
 
 
-class WrongLoss(MeanSquaredError):
+class Doubled(MeanSquaredError):
     def vjp(self, prediction, target):
         values, gradient = super().vjp(prediction, target)
         return values, lambda: gradient() * 2
 
 
-class MixingLoss(Loss):
+class Mixed(Loss):
     def vjp(self, prediction, target):
         error = prediction - target
         return (error * error).sum(axis=1), lambda: np.broadcast_to(2 * error.mean(axis=0), error.shape)
 
 
-class SummedLoss(Loss):
+class Summed(Loss):
     def vjp(self, prediction, target):
         return np.square(prediction - target).sum(keepdims=True)[0], lambda: prediction - target
 
@@ -218,9 +239,9 @@ class SummedLoss(Loss):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (WrongLoss(), "the gradient of the prediction is wrong at"),
-        (MixingLoss(), "the gradient of the prediction is wrong at"),
-        (SummedLoss(), r"forward gave shape \(1,\), not one value per sample, \(3,\)"),
+        (Doubled(), "the gradient of the prediction is wrong at"),
+        (Mixed(), "the gradient of the prediction is wrong at"),
+        (Summed(), r"forward gave shape \(1,\), not one value per sample, \(3,\)"),
     ],
 )
 def test_the_checker_finds_wrong_losses(loss, message):

@@ -66,7 +66,12 @@ def imports(path):
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" if (SOURCE.parent / node.module.replace(".", "/")).is_dir() else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}"
+                if (SOURCE.parent / node.module.replace(".", "/")).is_dir()
+                else node.module
+                for alias in node.names
+            ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:

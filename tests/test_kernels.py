@@ -28,7 +28,11 @@ def placed(image, window, stride, padding):
 def images(n, c, height, width, seed, whole=False):
     """Images in one of several memory orders; whole numbers where ties are wanted."""
     draw = np.random.default_rng(seed)
-    x = draw.integers(-2, 3, (n, c, height, width)).astype(float) if whole else draw.standard_normal((n, c, height, width))
+    x = (
+        draw.integers(-2, 3, (n, c, height, width)).astype(float)
+        if whole
+        else draw.standard_normal((n, c, height, width))
+    )
     order = [(0, 1, 2, 3), (1, 2, 3, 0), (0, 2, 3, 1), (3, 1, 0, 2)][seed % 4]
     return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
 
@@ -63,7 +67,9 @@ def test_convolution(n, c, o, height, width, window, stride, padding, seed):
     kernel, bias = draw.standard_normal((*window, c, o)), draw.standard_normal(o)
     view = patches(x, g)
     np.testing.assert_allclose(
-        conv.convolve(x, kernel, bias, g), np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None], atol=1e-12
+        conv.convolve(x, kernel, bias, g),
+        np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None],
+        atol=1e-12,
     )
     dy = images(n, o, *g.output, seed + 1)
     each = np.einsum("nchwkl,nohw->nklco", view, dy)
@@ -138,9 +144,7 @@ def test_max_pooling_of_many_channels(size):
     np.testing.assert_array_equal(y, view.max(axis=-1))
     dy = images(40, 7, *g.output, 1)
     one_hot = np.eye(size * size)[view.argmax(axis=-1)].reshape(*dy.shape, size, size)
-    np.testing.assert_array_equal(
-        pool.max_pool_gradient(dy, saved, g), scattered(one_hot * dy[..., None, None], x, g)
-    )
+    np.testing.assert_array_equal(pool.max_pool_gradient(dy, saved, g), scattered(one_hot * dy[..., None, None], x, g))
 
 
 @given(st.integers(1, 4), channels, sides, sides, windows, strides, paddings, st.integers(0, 99))
@@ -173,7 +177,9 @@ def test_a_batch_of_one_may_have_any_stride():
     dy = np.random.default_rng(1).standard_normal((7, 3, 3, 2))[4:5]
     wanted = np.einsum("nchwkl,nohw->klco", patches(x, g), dy)
     np.testing.assert_allclose(conv.kernel_gradient(x, dy, g), wanted, atol=1e-13)
-    np.testing.assert_allclose(conv.kernel_gradient(outermost(x.transpose(1, 2, 3, 0).copy()), dy, g), wanted, atol=1e-13)
+    np.testing.assert_allclose(
+        conv.kernel_gradient(outermost(x.transpose(1, 2, 3, 0).copy()), dy, g), wanted, atol=1e-13
+    )
 
 
 EXTREMES = np.array([-1e4, -800.0, -90.0, -20.0, -1e-8, 0.0, 1e-8, 1.0, 20.0, 90.0, 800.0, 1e4])
@@ -199,7 +205,9 @@ def test_normal_distribution_function():
     np.testing.assert_allclose(activations.normal_cdf(x), wanted, rtol=2e-12, atol=1e-300)
     single = activations.normal_cdf(x.astype(np.float32))
     assert single.dtype == np.float32
-    np.testing.assert_allclose(single, [0.5 * math.erfc(-float(v) / math.sqrt(2)) for v in x.astype(np.float32)], rtol=2e-5, atol=1e-37)
+    np.testing.assert_allclose(
+        single, [0.5 * math.erfc(-float(v) / math.sqrt(2)) for v in x.astype(np.float32)], rtol=2e-5, atol=1e-37
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

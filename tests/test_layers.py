@@ -84,10 +84,14 @@ def test_shapes_that_do_not_fit(layer, shape, message):
 
 def test_an_error_in_a_chain_names_the_place_and_what_came_before():
     layers = [Conv2D(24), ReLU(), Chain([MaxPooling2D(4), Conv2D(3, 9)])]
-    with pytest.raises(ShapeError, match=r"layer 2.1 \(Conv2D\(3, kernel_size=9\)\) .*\nThe layer before it, MaxPooling2D"):
+    with pytest.raises(
+        ShapeError, match=r"layer 2.1 \(Conv2D\(3, kernel_size=9\)\) .*\nThe layer before it, MaxPooling2D"
+    ):
         Network(layers, input_shape=(1, 28, 28))
     net = Network([Flatten(), Dense(3)], input_shape=(1, 4, 4))
-    with pytest.raises(ShapeError, match=r"layer 1 \(Dense\(3\)\) was built for inputs of 16 features, but got 25") as caught:
+    with pytest.raises(
+        ShapeError, match=r"layer 1 \(Dense\(3\)\) was built for inputs of 16 features, but got 25"
+    ) as caught:
         net.forward(np.zeros((2, 1, 5, 5)))
     assert "The layer before it, Flatten(), gave (N, 25) from images of (1, 5, 5)." in str(caught.value)
 

@@ -85,7 +85,12 @@ def test_extreme_logits(dtype):
         (SoftmaxCrossEntropy(), [0, 1], DataError, "3 predictions and 2 targets"),
         (CrossEntropy(), np.eye(4)[:3], ShapeError, r"rows \(N, 3\), for 3 outputs, but got \(N, 4\)"),
         (SigmoidCrossEntropy(), np.full((3, 3), 2), DataError, "targets from 0 to 1, but got 2"),
-        (MeanSquaredError(), [1.0, 2.0, 3.0], ShapeError, r"targets of the predictions' shape, \(N, 3\), but got \(N,\)"),
+        (
+            MeanSquaredError(),
+            [1.0, 2.0, 3.0],
+            ShapeError,
+            r"targets of the predictions' shape, \(N, 3\), but got \(N,\)",
+        ),
         (MeanSquaredError(), np.full((3, 3), np.inf), DataError, "NaN or infinite"),
         (Huber(), 3.0, ShapeError, "one target per sample"),
     ],
@@ -200,4 +205,6 @@ def test_metrics():
     np.testing.assert_array_equal(metrics.confusion_matrix(prediction, np.array([1, 1, 0])), [[1, 0], [1, 1]])
     assert metrics.confusion_matrix(np.array([0, 1]), np.array([1, 1]), classes=4).shape == (4, 4)
     many = np.arange(7.0)[None]
-    np.testing.assert_array_equal([metrics.top_5_accuracy(many, np.array([k]))[0] for k in range(7)], [0, 0, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(
+        [metrics.top_5_accuracy(many, np.array([k]))[0] for k in range(7)], [0, 0, 1, 1, 1, 1, 1]
+    )

@@ -19,7 +19,7 @@ from gradwise import architectures, datasets, metrics
 from gradwise.datasets import tables
 from gradwise.errors import ArgumentError, DataError, LoadError, NonFiniteError
 from gradwise.layers import Standardize
-from gradwise.losses import SoftmaxCrossEntropy
+from gradwise.losses import ClassLoss, SoftmaxCrossEntropy
 from gradwise.network import Network
 from gradwise.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from gradwise.training.callbacks import LearningRateSchedule
@@ -79,10 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--model", metavar="mlp|cnn|FILE.json", help="by default cnn for images, else mlp")
     train.add_argument("--epochs", type=_whole, default=None, help="by default 20 for digits, 10 for mnist, else 50")
     train.add_argument("--batch-size", type=_whole, default=32, metavar="N", help="32")
-    train.add_argument("--learning-rate", type=_positive, metavar="RATE", help="at first; it falls to 0 as a cosine does")
+    train.add_argument(
+        "--learning-rate", type=_positive, metavar="RATE", help="at first; it falls to 0 as a cosine does"
+    )
     train.add_argument("--optimizer", choices=_OPTIMIZERS, default="adam", help="adam; sgd has momentum 0.9")
     train.add_argument("--seed", type=_seed, default=0, help="of the split, the parameters and the order; 0")
-    train.add_argument("--validation-split", type=_share, default=0.1, metavar="SHARE", help="of the training data; 0.1")
+    train.add_argument(
+        "--validation-split", type=_share, default=0.1, metavar="SHARE", help="of the training data; 0.1"
+    )
     train.add_argument("--test-split", type=_share, default=0.2, metavar="SHARE", help="of a file's data; 0.2")
     train.add_argument("--label", metavar="COLUMN", help=label)
     train.add_argument("--out", type=Path, metavar="MODEL.npz", help="by default DATA-model.npz, in this folder")
@@ -190,6 +194,8 @@ def _train(options: argparse.Namespace) -> int:
         import gradwise.plot
 
         gradwise.plot.available()
+        if options.plots.exists() and not options.plots.is_dir():
+            raise ArgumentError(f"--plots {options.plots} is not a folder.")
     data = _training_data(options)
     shape = data.x.shape[1:]
     model = options.model or ("cnn" if len(shape) == 3 else "mlp")
@@ -245,7 +251,10 @@ def _confusion_table(prediction: Array, target: Array, classes: list[str]) -> st
     """The confusion matrix as text: a row a true class, a column a predicted one."""
     counts = metrics.confusion_matrix(prediction, target, len(classes))
     width = max(3, *(len(name) for name in classes), len(str(counts.max()))) + 1
-    lines = ["confusion matrix (rows: true, columns: predicted)", " " * width + "".join(f"{n:>{width}}" for n in classes)]
+    lines = [
+        "confusion matrix (rows: true, columns: predicted)",
+        " " * width + "".join(f"{n:>{width}}" for n in classes),
+    ]
     for name, row in zip(classes, counts, strict=True):
         lines.append(f"{name:>{width}}" + "".join(f"{count or '.':>{width}}" for count in row))
     return "\n".join(lines)
@@ -289,7 +298,7 @@ def _predict(options: argparse.Namespace) -> int:
     prediction = net.predict(x)
     buffer = io.StringIO(newline="")
     table = csv.writer(buffer, lineterminator="\n")
-    if hasattr(net.loss, "probabilities") and prediction.ndim == 2 and net.loss.task == "classes":
+    if isinstance(net.loss, ClassLoss):
         probability = net.loss.probabilities(prediction)
         classes = net.classes or range(prediction.shape[1])
         table.writerow(["prediction", "probability"])

@@ -11,7 +11,7 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -56,10 +56,17 @@ def save(
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load(
-    path: str | os.PathLike[str], network_class: type[Chain], custom: Iterable[type] = ()
-) -> tuple[Chain, Optimizer | None, np.random.Generator | None]:
-    """Read what `save` wrote: the network, and the optimiser and generator where they were saved.
+class Loaded(NamedTuple):
+    """What a file held: the network, and what was saved with it."""
+
+    network: Chain
+    optimizer: Optimizer | None
+    rng: np.random.Generator | None
+    classes: list[str] | None
+
+
+def load(path: str | os.PathLike[str], network_class: type[Chain], custom: Iterable[type] = ()) -> Loaded:
+    """Read what `save` wrote.
 
     Everything is checked against the file's own sizes before an array is made. No code of the file's is run.
 
@@ -79,9 +86,7 @@ def load(
         ) from None
 
 
-def _load(
-    file: BinaryIO, path: str, network_class: type[Chain], custom: Iterable[type]
-) -> tuple[Chain, Optimizer | None, np.random.Generator | None]:
+def _load(file: BinaryIO, path: str, network_class: type[Chain], custom: Iterable[type]) -> Loaded:
     members = _members(file, path)
     description = _description(file, members, path)
     classes = _classes(network_class, custom)
@@ -90,8 +95,7 @@ def _load(
         if not isinstance(network, Chain):
             raise LoadError(f"{path} holds a {type(network).__name__}, not a network.")
         output_shape = network.build(sizes(description["input_shape"], "input_shape"), ShapesOnly())
-        if isinstance(network, network_class):
-            setattr(network, "classes", _names(description.get("classes"), output_shape))
+        names = _names(description.get("classes"), output_shape)
         optimizer = None
         if description["optimizer"] is not None:
             optimizer = _decode(description["optimizer"]["made"], classes, {})
@@ -123,7 +127,7 @@ def _load(
         for name in wanted.keys() - expected.keys():
             _, kind, place = name.split("/", 2)
             optimizer.state[kind][place] = _read(file, members[name])
-    return network, optimizer, _generator(description["random"], path)
+    return Loaded(network, optimizer, _generator(description["random"], path), names)
 
 
 def _names(names: Any, output_shape: Shape) -> list[str] | None:

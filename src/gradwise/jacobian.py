@@ -106,7 +106,8 @@ def per_sample_gradients(layer: Layer, x: npt.ArrayLike, dy: npt.ArrayLike, max_
     total = sum(parameter.size for parameter in layer.arrays().values())
     dtype = np.result_type(batch, cotangent, *{array.dtype for array in layer.arrays().values()})
     _afford(f"the per-sample gradients of {_named(layer)}", (len(batch), total), dtype, max_bytes)
-    return sample_gradients(layer, batch, cotangent)
+    gradients = sample_gradients(layer, batch, cotangent)
+    return {path: gradients[path] for path in layer.arrays()}
 
 
 def sample_gradients(layer: Layer, x: Array, dy: Array) -> dict[str, Array]:

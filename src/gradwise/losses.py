@@ -129,7 +129,7 @@ def _smoothing(value: Any, loss: str) -> None:
         raise ArgumentError(f"{loss}: label_smoothing is a number from 0 up to, not including, 1, but got {value!r}.")
 
 
-class _ClassLoss(Loss):
+class ClassLoss(Loss):
     """What losses over classes have in common: their targets."""
 
     task = "classes"
@@ -185,7 +185,7 @@ def _one_hot(labels: Array, classes: int, dtype: np.dtype) -> Array:
     return rows
 
 
-class SoftmaxCrossEntropy(_ClassLoss):
+class SoftmaxCrossEntropy(ClassLoss):
     """-sum(y * log_softmax(prediction)): predictions are logits, (N, classes).
 
     Parameters
@@ -219,7 +219,7 @@ class SoftmaxCrossEntropy(_ClassLoss):
         return softmax(prediction)
 
 
-class CrossEntropy(_ClassLoss):
+class CrossEntropy(ClassLoss):
     """-sum(y * log(p + eps)): predictions are probabilities, (N, classes), as a Softmax layer gives them.
 
     Parameters

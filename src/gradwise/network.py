@@ -372,10 +372,11 @@ def load(path: str | os.PathLike[str], custom_layers: Iterable[type] = ()) -> Ne
         The file is damaged, foreign, written by a newer version, or does not match its own description.
     FileNotFoundError
     """
-    network, optimizer, rng = files.load(path, Network, custom_layers)
+    held = files.load(path, Network, custom_layers)
+    network = held.network
     if not isinstance(network, Network):
         network = Network([network], input_shape=network.input_shape)
-    network.optimizer = optimizer
-    if rng is not None:
-        network.rng = rng
+    network.optimizer, network.classes = held.optimizer, held.classes
+    if held.rng is not None:
+        network.rng = held.rng
     return network

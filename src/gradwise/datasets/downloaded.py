@@ -140,4 +140,3 @@ def _download(name: str, places: list[Path]) -> Path:
         f"MNIST: {name}.gz could not be downloaded:\n" + "\n".join(problems) + f"\nPut {', '.join(_FILES)}"
         f" (each as it is or as .gz) in {where}, or in a folder of your own and call mnist(folder)."
     )
-

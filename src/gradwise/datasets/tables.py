@@ -58,7 +58,7 @@ def _read_npz(path: Path) -> Table:
         with np.load(path, allow_pickle=False) as file:
             if "x" not in file:
                 raise LoadError(f"{path} has no array x; it has {', '.join(file.files) or 'none'}.")
-            x, y = file["x"], file["y"] if "y" in file else None
+            x, y = file["x"], file.get("y")
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, LoadError):
             raise
@@ -126,7 +126,9 @@ def _label_column(path: Path, header: Sequence[str], label: str | None, features
     if len(header) < 2 and any(other in "".join(header) for other in ";\t"):
         raise DataError(f"{path}: columns are separated by commas, but the header is {header[0]!r}.")
     if not header or all(_is_number(name) for name in header):
-        raise DataError(f"{path}: the first line is a header, a name for each column, but is {','.join(header)[:60]!r}.")
+        raise DataError(
+            f"{path}: the first line is a header, a name for each column, but is {','.join(header)[:60]!r}."
+        )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{path}: two columns are called {twice!r}.")

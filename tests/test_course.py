@@ -465,7 +465,7 @@ def test_misuse():
         DenseLayer(6, 3, W_init=np.ones((3, 6)))
     with pytest.raises(ArgumentError, match="DenseLayer: input_dim"):
         DenseLayer(0, 3)
-    with pytest.raises(ArgumentError, match="layer 1 is 'relu', not a layer of gradwise.course"):
+    with pytest.raises(ArgumentError, match=r"layer 1 is 'relu', not a layer of gradwise.course"):
         Network([DenseLayer(2, 2), "relu"])
     with pytest.raises(ShapeError, match="larger than the image"):
         Network([Conv2DLayer(3, 1, 1)]).forward(np.ones((1, 1, 2, 2)))

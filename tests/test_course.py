@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradwise import course
-from gradwise.course import *  # noqa: F403
+from gradwise.course import *
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
 
 STEP = 1e-5

@@ -1,0 +1,93 @@
+"""python -m benchmarks train|infer|fit|import|scale: a table as text, and one as JSON where --json names a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import imports, machine, race, scale
+from .networks import multiplications
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="gradwise beside its peers.")
+    parser.add_argument("what", choices=("train", "infer", "fit", "import", "scale"))
+    parser.add_argument("--networks", default="", help="such as ABE; by default those the benchmark is about")
+    parser.add_argument("--batches", default="", help="such as 16,128")
+    parser.add_argument("--only", default="", help="contestants, by commas: " + ", ".join(race.CONTESTANTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.25, help="of each contestant in each round")
+    parser.add_argument("--json", type=Path, help="write the table there, too")
+    options = parser.parse_args()
+
+    about = machine.describe()
+    for name, value in about.items():
+        print(f"{name}: {value}", file=sys.stderr)
+    result: dict[str, Any] = {"what": options.what, "machine": about}
+    if options.what == "import":
+        result["rows"] = imports.run(options.rounds)
+    elif options.what == "scale":
+        result["rows"] = scale.run(min(options.rounds, 3))
+    else:
+        result |= compete(options)
+    print(text(result["rows"]))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:
+    """(network, batch, optimiser) of each row."""
+    default = {"train": ("ABCDEFGH", "16,128"), "infer": ("BEFG", "1,256"), "fit": ("E", "32")}[options.what]
+    names, batches = options.networks or default[0], [int(b) for b in (options.batches or default[1]).split(",")]
+    rows = [(name, batch, "sgd") for batch in batches for name in names]
+    if options.what == "train" and not options.networks:
+        rows += [(name, batch, "adam") for batch in batches for name in "BE"]
+    return rows
+
+
+def compete(options: argparse.Namespace) -> dict[str, Any]:
+    """Race every contestant over every row."""
+    names = options.only.split(",") if options.only else list(race.CONTESTANTS)
+    contestants, versions = race.start(names)
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), file=sys.stderr)
+    limits = machine.limits()
+    print(", ".join(f"{name} {value:.0f}" for name, value in limits.items()), file=sys.stderr)
+    rows = []
+    for name, batch, optimizer in tasks(options):
+        arguments: list[Any] = [name, batch, optimizer] if options.what == "train" else [name, batch]
+        times = race.row(contestants, options.what, arguments, options.rounds, options.seconds)
+        best, peer = race.ratio(times)
+        row: dict[str, Any] = {"network": name, "batch": batch}
+        if options.what == "train":
+            row["optimiser"] = optimizer
+        row |= {"ratio": best, "best peer": peer} | {key: value * 1e6 for key, value in times.items()}
+        if options.what != "fit":
+            work = 2e-9 * batch * multiplications(name, options.what == "train")
+            row["GFLOP/s"] = work / min(times[key] for key in race.OURS if key in times)
+        rows.append(row)
+        print(text([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    for contestant in contestants:
+        contestant.close()
+    return {"versions": versions, "limits": limits, "unit": "us", "rows": rows}
+
+
+def text(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table; numbers with three figures or more."""
+
+    def shown(value: Any) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = [columns, *([shown(row.get(key, "")) for key in columns] for row in rows)]
+    widths = [max(len(line[k]) for line in table) for k in range(len(columns))]
+    return "\n".join("  ".join(f"{cell:>{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""gradwise itself: `Network.train_step`, `predict` and `fit`, as anybody calls them."""
+
+from __future__ import annotations
+
+import gradwise as gw
+
+from ..networks import NETWORKS, data, images
+
+
+def versions() -> dict[str, str]:
+    import numpy
+
+    return {"gradwise": gw.__version__, "numpy": numpy.__version__}
+
+
+def network(name: str) -> gw.Network:
+    make = {
+        "dense": lambda size: gw.Dense(size),
+        "conv": lambda size: gw.Conv2D(size),
+        "pool": lambda size: gw.MaxPooling2D(size),
+        "relu": lambda size: gw.ReLU(),
+        "flatten": lambda size: gw.Flatten(),
+    }
+    layers = [make[layer.kind](layer.size) for layer in NETWORKS[name]]
+    shape = (1, 28, 28) if images(name) else (784,)
+    return gw.Network(layers, gw.SoftmaxCrossEntropy(), input_shape=shape, random_state=0)
+
+
+def train(name: str, batch: int, optimizer: str, option: str):
+    net, (x, y) = network(name), data(name, batch)
+    steps = {"sgd": gw.SGD(0.001), "adam": gw.Adam(0.001)}[optimizer]
+    return lambda: net.train_step(x, y, steps)
+
+
+def infer(name: str, batch: int, option: str):
+    net, (x, _) = network(name), data(name, batch)
+    return lambda: net.predict(x)
+
+
+def fit(name: str, x, y, batch: int, option: str):
+    net = network(name)
+    optimizer = gw.SGD(0.01)
+    return lambda: net.fit(x, y, optimizer=optimizer, batch_size=batch, validation_split=0.1)

@@ -282,7 +282,9 @@ class Network(Chain):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the parameters, in which data is trained on."""
-        found = {array.dtype for array in self.arrays().values()}
+        found = {getattr(owner, name).dtype for owner, name in self.owners().values()}
+        if len(found) == 1:
+            return found.pop()
         return np.result_type(*found) if found else np.dtype(np.float32)
 
     def summary(self) -> None:
@@ -329,22 +331,25 @@ class Network(Chain):
         self, x: Any, y: Any, weight: Any, class_weight: Mapping[int, float] | None, batch_size: int, what: str
     ) -> data.Arrays:
         """x, y and weights checked, and x in the parameters' dtype; builds a network that has not been."""
+        array, target = self._checked(x, y, what)
+        weights = None if weight is None else data.sample_weights(weight, len(array))
+        if class_weight is not None:
+            by_class = data.class_weights(class_weight, target, self._loss("training"), self.output_shape or ())
+            weights = by_class if weights is None else weights * by_class
+        return data.Arrays(array, target, weights, batch_size, self.dtype)
+
+    def _checked(self, x: Any, y: Any, what: str) -> tuple[Array, Array]:
+        """x and y checked; builds a network that has not been."""
         array = data.inputs(x, what)
         if self.input_shape is None:
             self.build(array.shape[1:], self.rng)
         data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
-        loss, shape = self._loss("training"), self.output_shape or ()
-        target = data.pairs(array, y, loss, shape)
-        weights = None if weight is None else data.sample_weights(weight, len(array))
-        if class_weight is not None:
-            by_class = data.class_weights(class_weight, target, loss, shape)
-            weights = by_class if weights is None else weights * by_class
-        return data.Arrays(array, target, weights, batch_size, self.dtype)
+        return array, data.pairs(array, y, self._loss("training"), self.output_shape or ())
 
     def _pair(self, x: Any, y: Any) -> tuple[Array, Array]:
         """One batch checked, in the parameters' dtype; builds a network that has not been."""
-        source = self._arrays(x, y, None, None, 1, "x")
-        return source.x.astype(source.dtype, copy=False), source.y
+        array, target = self._checked(x, y, "x")
+        return array.astype(self.dtype, copy=False), target
 
     def _explained(self, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
         """One batch checked, in the dtype it came in: float64 in, float64 through."""

@@ -62,14 +62,14 @@ def softplus(x: Array) -> Array:
 
 def log_softmax(x: Array) -> Array:
     """X - log(sum(exp(x))) along axis 1, without overflow."""
-    shifted = x - x.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = x - np.maximum.reduce(x, axis=1, keepdims=True)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
     return shifted
 
 
 def softmax(x: Array) -> Array:
     """exp(x) / sum(exp(x)) along axis 1, without overflow."""
-    y = x - x.max(axis=1, keepdims=True)
+    y = x - np.maximum.reduce(x, axis=1, keepdims=True)
     np.exp(y, out=y)
-    y /= y.sum(axis=1, keepdims=True)
+    y /= np.add.reduce(y, axis=1, keepdims=True)
     return y

@@ -62,7 +62,7 @@ class Dense(Layer):
         derivatives = {"kernel": lambda dy: x.T @ dy}  # (in, units)
         if bias is not None:
             y += bias[:, None]
-            derivatives["bias"] = lambda dy: dy.sum(axis=0)  # (units,)
+            derivatives["bias"] = lambda dy: np.add.reduce(dy, axis=0)  # (units,)
         return y.T, Pullback(input=lambda dy: (kernel @ dy.T).T, **derivatives)  # (N, in)
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:

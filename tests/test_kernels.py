@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, conv, pool
+from gradwise.kernels import activations, conv, pool, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -219,3 +219,27 @@ def test_not_finite_is_found_anywhere(bad, size):
         x[position] = bad
         assert not all_finite(x)
         assert not all_finite(x.reshape(1, -1).T)
+
+
+@given(
+    st.integers(1, 20), st.integers(32, 40), st.integers(32, 48), st.integers(10, 24), st.integers(3, 14), st.integers(1, 4),
+    st.sampled_from(["valid", "same", (0, 1), (2, 0), (1, 2)]), st.integers(0, 99),
+)  # fmt: skip
+def test_winograd_is_convolution(n, c, o, height, width, kw, padding, seed):
+    """Any height, width and padding: also heights that are no multiple of its tiles' four rows."""
+    g = placed((height, width), (3, kw), (1, 1), padding)
+    if g is None or not winograd.pays(g, c, o, np.dtype(np.float32)):
+        return
+    x = images(n, c, height, width, seed).astype(np.float32)
+    kernel = np.random.default_rng(seed).standard_normal((3, kw, c, o)).astype(np.float32)
+    exact = conv.convolve(x.astype(np.float64), kernel.astype(np.float64), None, g)
+    found = conv.convolve(x, kernel, None, g)
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() <= 5e-6 * np.abs(exact).max()
+
+
+def test_winograd_is_for_single_precision():
+    g = geometry((20, 20), (3, 3), (1, 1), "valid")
+    assert winograd.pays(g, 32, 64, np.dtype(np.float32))
+    assert not winograd.pays(g, 32, 64, np.dtype(np.float64))
+    assert not winograd.pays(geometry((20, 20), (3, 3), (2, 2), "valid"), 32, 64, np.dtype(np.float32))

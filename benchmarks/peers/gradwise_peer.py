@@ -29,15 +29,31 @@ def network(name: str) -> gw.Network:
 def train(name: str, batch: int, optimizer: str, option: str):
     net, (x, y) = network(name), data(name, batch)
     steps = {"sgd": gw.SGD(0.001), "adam": gw.Adam(0.001)}[optimizer]
+    if option == "workers":
+        team = _together(net, batch)
+        return lambda: net.train_step(x, y, steps, workers=team)
     return lambda: net.train_step(x, y, steps)
 
 
+_team: list[gw.Workers] = []
+
+
+def _together(net: gw.Network, batch: int) -> gw.Workers:
+    """Two workers; those of the row before have ended."""
+    while _team:
+        _team.pop().close()
+    _team.append(gw.Workers(net, 2, batch).__enter__())
+    return _team[0]
+
+
 def infer(name: str, batch: int, option: str):
+    if option == "workers":
+        raise NotImplementedError("training only")
     net, (x, _) = network(name), data(name, batch)
     return lambda: net.predict(x)
 
 
 def fit(name: str, x, y, batch: int, option: str):
     net = network(name)
-    optimizer = gw.SGD(0.01)
-    return lambda: net.fit(x, y, optimizer=optimizer, batch_size=batch, validation_split=0.1)
+    optimizer, workers = gw.SGD(0.01), 2 if option == "workers" else 1
+    return lambda: net.fit(x, y, optimizer=optimizer, batch_size=batch, validation_split=0.1, workers=workers)

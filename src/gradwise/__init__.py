@@ -8,6 +8,7 @@ from gradwise.losses import *  # noqa: F403
 from gradwise.network import Network, load
 from gradwise.optimizers import *  # noqa: F403
 from gradwise.training.callbacks import Callback, Checkpoint, EarlyStopping, LearningRateSchedule
+from gradwise.training.parallel import Workers
 from gradwise.typing import Pullback
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "LearningRateSchedule",
     "Network",
     "Pullback",
+    "Workers",
     "datasets",
     "jacobian",
     "load",

@@ -65,6 +65,10 @@ class LoadError(ValueError):
     """A file cannot be loaded: damaged, foreign, newer than this gradwise, or not matching its own description."""
 
 
+class WorkerError(RuntimeError):
+    """A process that trains has died; the message says what became of the network."""
+
+
 class MissingExtraError(ImportError):
     """A feature needs a package that is not installed; the message names the extra to install."""
 

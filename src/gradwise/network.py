@@ -21,6 +21,8 @@ from gradwise.training import batches as data
 from gradwise.training import loop
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
+from gradwise.training.parallel import Workers
+from gradwise.training.step import step
 from gradwise.typing import Array, RandomState, Shape
 
 _INFERENCE_BATCH = 256
@@ -95,6 +97,7 @@ class Network(Chain):
         metrics: Any = "auto",
         verbose: bool = True,
         random_state: RandomState = None,
+        workers: int | Workers = 1,
     ) -> History:
         """Train on data.
 
@@ -128,6 +131,9 @@ class Network(Chain):
             A bar per epoch on a terminal, a line per epoch elsewhere, on standard error.
         random_state : None, int or Generator
             For the samples' order and random layers of this call; by default the network's own generator.
+        workers : int or Workers
+            More than 1: so many processes share each batch (the extra `parallel`). It pays for networks of several
+            convolutions; see `Workers`.
 
         Returns
         -------
@@ -140,9 +146,13 @@ class Network(Chain):
             Bad data or arguments, before any work.
         NonFiniteError
             The loss or a parameter became NaN or infinite. The network has the arrays of its last finite epoch.
+        WorkerError
+            One of several workers has died.
         """
         loss = self._loss("fit")
         positive(epochs, "epochs")
+        if not isinstance(workers, Workers):
+            workers = positive(workers, "workers")
         positive(batch_size, "batch_size")
         if not isinstance(validation_split, (int, float)) or not 0 <= validation_split < 1:
             raise ArgumentError(
@@ -188,9 +198,17 @@ class Network(Chain):
             metrics=loop.resolve(metrics, loss),
             callbacks=callbacks,
             verbose=verbose,
+            workers=workers,
+            batch_size=batch_size,
         )
 
-    def train_step(self, x: npt.ArrayLike, y: npt.ArrayLike, optimizer: Optimizer | None = None) -> float:
+    def train_step(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        optimizer: Optimizer | None = None,
+        workers: Workers | None = None,
+    ) -> float:
         """One step of the optimiser on one batch: the batch's mean loss before the step.
 
         Parameters
@@ -200,6 +218,8 @@ class Network(Chain):
             Targets, as the loss takes them.
         optimizer : Optimizer, optional
             By default `self.optimizer`, else a new `Adam()`.
+        workers : Workers, optional
+            Processes that share the batch.
 
         Raises
         ------
@@ -210,7 +230,9 @@ class Network(Chain):
         batch = data.Batch(*self._pair(x, y), None)
         self.optimizer = optimizer or self.optimizer or Adam()
         with np.errstate(all="ignore"):
-            return loop.step(self, loss, self.optimizer, batch, self.rng)[0]
+            if workers is not None:
+                return workers.step(self.optimizer, batch, self.rng)[0]
+            return step(self, loss, self.optimizer, batch, self.rng)[0]
 
     # Running
 

@@ -13,7 +13,7 @@ import numpy as np
 # here, so nothing is spent; where the C library is another, nothing happens.
 np.empty(31 << 20, np.uint8)
 # NumPy asks Linux for huge pages behind arrays of 4 MB and more. Two large blocks side by side leave 60 MB of address
-# space marked so, from which the memory of smaller arrays comes too: (1024 x 16) @ (16 x 1024) went from 1060 to 410 us,
-# and a training step of a network of such products from 7900 to 3500. They fit below what would be trimmed on freeing.
+# space marked so, from which the memory of smaller arrays comes too: (1024 x 16) @ (16 x 1024) went from 1060 to 410
+# us, and a training step of a network of such products from 7900 to 3500. More would be trimmed when it is freed.
 _blocks = [np.empty(30 << 20, np.uint8) for _ in range(2)]
 del _blocks

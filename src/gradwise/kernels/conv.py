@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradwise.kernels import winograd
 from gradwise.kernels.windows import Geometry, innermost, outermost, reach
 from gradwise.typing import Array, Shape
 
@@ -76,6 +77,11 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> (N, O, OH, OW), in NumPy's promotion of x and kernel."""
     dtype = np.result_type(x, kernel)
     kh, kw, channels, filters = kernel.shape
+    if winograd.pays(g, channels, filters, dtype):
+        y = winograd.convolve(innermost(x, dtype), kernel.astype(dtype, copy=False), g)
+        if bias is not None:
+            y += bias[:, None, None, None]
+        return outermost(y)
     matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
     y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
     for part, patches in _blocks(innermost(x), g, filters, dtype):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,12 +18,15 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.callbacks import Callback, EveryEpoch, Training
-from gradwise.training.diagnosis import finite_parameters, first_not_finite
+from gradwise.training.diagnosis import finite_parameters
 from gradwise.training.history import History
+from gradwise.training.parallel import Workers
 from gradwise.training.progress import Progress
+from gradwise.training.step import step
 from gradwise.typing import Array
 
 Metric = Callable[[Array, Array], Array]
+Step = Callable[[Batch], tuple[float, Array]]
 
 
 class Batches(Protocol):
@@ -33,34 +35,6 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, rng: np.random.Generator | None = None) -> Iterator[Batch]: ...
-
-
-def step(
-    network: Chain, loss: Loss, optimizer: Optimizer, batch: Batch, rng: np.random.Generator
-) -> tuple[float, Array]:
-    """Forward, backward, update: the batch's mean loss before the step, and its predictions.
-
-    The gradient is that of the mean over the batch of weight * loss. A loss that is not finite changes nothing.
-    """
-    x, y, weight = batch
-    prediction, pullback = network.vjp(x, True, rng)
-    values, gradient = loss.vjp(prediction, y)
-    if weight is not None:
-        values = values * weight
-    mean = float(np.add.reduce(values)) / len(values)
-    if not math.isfinite(mean):
-        raise NonFiniteError(f"the loss is {mean}: {first_not_finite(network, loss, batch)}")
-    if weight is None:
-        cotangent = gradient() * (1 / len(values))
-    else:
-        share = (weight / len(values)).astype(prediction.dtype)
-        cotangent = gradient() * share.reshape(-1, *[1] * (prediction.ndim - 1))
-    _, gradients = pullback.train(cotangent, needs_input=False)
-    if not gradients:
-        raise ArgumentError("nothing to train: every layer is frozen (trainable=False) or has no parameters.")
-    owners = network.owners()
-    optimizer.step({path: getattr(*owners[path]) for path in gradients}, gradients)
-    return mean, prediction
 
 
 class Means:
@@ -109,6 +83,8 @@ def fit(
     metrics: Mapping[str, Metric],
     callbacks: Sequence[Callback | Callable[[Training], object]],
     verbose: bool,
+    workers: int | Workers = 1,
+    batch_size: int = 1,
 ) -> History:
     """Train for some epochs. Ctrl-C ends the run after the batch under way; a loss that is not finite ends it with an
     error, and the network is given back the arrays of its last finite epoch.
@@ -116,13 +92,22 @@ def fit(
     training = Training(network, optimizer, epochs)
     watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
     progress = Progress(verbose, epochs, len(batches))
-    with _stop_on_interrupt(training), np.errstate(all="ignore"):  # what is not finite is an error, not a warning
+    with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="ignore"))  # what is not finite is an error, not a warning
+        team = workers if isinstance(workers, Workers) else None
+        if isinstance(workers, int) and workers > 1:
+            team = stack.enter_context(Workers(network, workers, batch_size))
+        stack.enter_context(_stop_on_interrupt(training))
+
+        def take(batch: Batch) -> tuple[float, Array]:
+            return step(network, loss, optimizer, batch, rng) if team is None else team.step(optimizer, batch, rng)
+
         try:
             _each(watchers, "on_train_begin", training)
             for training.epoch in range(epochs):
                 if training.stopped:
                     break
-                record = _epoch(training, loss, batches, rng if shuffle else None, rng, metrics, watchers, progress)
+                record = _epoch(training, take, batches, rng if shuffle else None, metrics, watchers, progress)
                 if record is None:
                     break
                 finite_parameters(network)
@@ -152,10 +137,9 @@ def _which(epochs: int) -> str:
 
 def _epoch(
     training: Training,
-    loss: Loss,
+    take: Step,
     batches: Batches,
     order: np.random.Generator | None,
-    rng: np.random.Generator,
     metrics: Mapping[str, Metric],
     watchers: list[Callback],
     progress: Progress,
@@ -170,7 +154,7 @@ def _epoch(
             return None
         if training.batch == 0:
             training.kept = _snapshot(training.network)
-        training.loss, prediction = step(training.network, loss, training.optimizer, batch, rng)
+        training.loss, prediction = take(batch)
         means.add(training.loss, prediction, batch.y)
         progress.batch(means.result)
         for watcher in watchers:

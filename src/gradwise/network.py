@@ -243,9 +243,10 @@ class Network(Chain):
         `net.loss.probabilities(...)` makes probabilities of them, `.argmax(axis=1)` labels.
         """
         positive(batch_size, "batch_size")
-        source = data.Arrays(self._inputs(x, "x"), np.empty(0), None, batch_size, self.dtype)
-        if len(source) == 1:
-            return np.ascontiguousarray(self.forward(source.x.astype(source.dtype, copy=False)))
+        array = self._inputs(x, "x")
+        if len(array) <= batch_size and not data.is_mapped(array):
+            return np.ascontiguousarray(self.forward(array.astype(self.dtype, copy=False)))
+        source = data.Arrays(array, np.empty(0), None, batch_size, self.dtype)
         outputs: Array | None = None
         start = 0
         for part, _, _ in source.epoch():

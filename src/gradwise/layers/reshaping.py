@@ -13,7 +13,8 @@ from gradwise.typing import Array, Pullback, Shape
 
 def _fold(x: Array, shape: Shape) -> Array:
     """Reshape each sample; without a copy when the batch is innermost in memory, and so is the result."""
-    return np.moveaxis(np.moveaxis(x, 0, -1).reshape(*shape, x.shape[0]), -1, 0)
+    folded = x.transpose(*range(1, x.ndim), 0).reshape(*shape, x.shape[0])
+    return folded.transpose(folded.ndim - 1, *range(folded.ndim - 1))
 
 
 class Flatten(Layer):

@@ -134,7 +134,7 @@ def inputs(x: npt.ArrayLike, what: str = "x") -> Array:
         raise ShapeError(what, f"is a batch of samples, (N, ...), but got shape {array.shape}.{hint}")
     if not array.size:
         raise DataError(f"{what} is empty: shape {array.shape}.")
-    if _mapping(array) is None and not all_finite(array):
+    if not is_mapped(array) and not all_finite(array):
         raise DataError(_not_finite(what))
     return array
 
@@ -192,6 +192,11 @@ def fits(shape: Shape, input_shape: Shape, accepts: Callable[[Shape], bool], wha
         raise ShapeError(
             f"{what}", f"has samples of {features(shape)}, but {network} was built for {expected(input_shape)}."
         )
+
+
+def is_mapped(array: Array) -> bool:
+    """Whether the array lies in a file, and is read and checked batch by batch."""
+    return _mapping(array) is not None
 
 
 def _mapping(array: Array) -> np.memmap | None:

@@ -52,27 +52,37 @@ def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:
 def compete(options: argparse.Namespace) -> dict[str, Any]:
     """Race every contestant over every row."""
     names = options.only.split(",") if options.only else list(race.CONTESTANTS)
-    contestants, versions = race.start(names)
-    print(", ".join(f"{name} {version}" for name, version in versions.items()), file=sys.stderr)
     limits = machine.limits()
     print(", ".join(f"{name} {value:.0f}" for name, value in limits.items()), file=sys.stderr)
-    rows = []
-    for name, batch, optimizer in tasks(options):
-        arguments: list[Any] = [name, batch, optimizer] if options.what == "train" else [name, batch]
-        times = race.row(contestants, options.what, arguments, options.rounds, options.seconds)
-        best, peer = race.ratio(times)
-        row: dict[str, Any] = {"network": name, "batch": batch}
-        if options.what == "train":
-            row["optimiser"] = optimizer
-        row |= {"ratio": best, "best peer": peer} | {key: value * 1e6 for key, value in times.items()}
-        if options.what != "fit":
-            work = 2e-9 * batch * multiplications(name, options.what == "train")
-            row["GFLOP/s"] = work / min(times[key] for key in race.OURS if key in times)
-        rows.append(row)
-        print(text([row]).splitlines()[-1], file=sys.stderr, flush=True)
-    for contestant in contestants:
-        contestant.close()
-    return {"versions": versions, "limits": limits, "unit": "us", "rows": rows}
+    wanted, rows, versions = tasks(options), {}, {}
+    for network in dict.fromkeys(task[0] for task in wanted):  # a network's contestants start anew, as its users do
+        contestants, found = race.start(names)
+        versions |= found
+        for task in wanted:
+            if task[0] == network:
+                rows[task] = measured(options, contestants, *task)
+                print(text([rows[task]]), file=sys.stderr, flush=True)
+        for contestant in contestants:
+            contestant.close()
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), file=sys.stderr)
+    return {"versions": versions, "limits": limits, "unit": "us", "rows": [rows[task] for task in wanted]}
+
+
+def measured(
+    options: argparse.Namespace, contestants: list[race.Contestant], name: str, batch: int, optimizer: str
+) -> dict[str, Any]:
+    """One row: the ratio to the best peer, each contestant's time in us, and our rate."""
+    arguments: list[Any] = [name, batch, optimizer] if options.what == "train" else [name, batch]
+    times = race.row(contestants, options.what, arguments, options.rounds, options.seconds)
+    best, peer = race.ratio(times)
+    row: dict[str, Any] = {"network": name, "batch": batch}
+    if options.what == "train":
+        row["optimiser"] = optimizer
+    row |= {"ratio": best, "best peer": peer} | {key: value * 1e6 for key, value in times.items()}
+    if options.what != "fit":
+        work = 2e-9 * batch * multiplications(name, options.what == "train")
+        row["GFLOP/s"] = work / min(times[key] for key in race.OURS if key in times)
+    return row
 
 
 def text(rows: list[dict[str, Any]]) -> str:

@@ -104,6 +104,8 @@ def _rows(images: Array, part: slice) -> Array:
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     """x (N, C, H, W), dy (N, O, OH, OW) -> (kh, kw, C, O), summed over the batch."""
     channels, filters = x.shape[1], dy.shape[1]
+    if winograd.pays(g, channels, filters, np.result_type(x, dy)):
+        return winograd.kernel_gradient(innermost(x), innermost(dy), g)
     total: Array | None = None
     cotangent = innermost(dy)  # (O, OH, OW, N)
     # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.

@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ CONTESTANTS = {
     "thinc": Entry("thinc"),
     "onnxruntime": Entry("onnxruntime"),
 }
+PAUSE = 0.25  # seconds in which the threads of the one before stop to wait for work by spinning
 OURS = ("gradwise", "gradwise-2")
 
 
@@ -103,6 +105,7 @@ def row(contestants: list[Contestant], job: str, arguments: list[Any], rounds: i
     least = 1 if job == "fit" else 3
     for _ in range(rounds):
         for contestant in racing:
+            time.sleep(PAUSE)
             answer = contestant.ask(do="run", seconds=seconds, least=least)
             if "absent" not in answer:
                 times[contestant.name].append(answer["median"])

@@ -13,6 +13,7 @@ from gradwise import (
     AdamW,
     Constant,
     CrossEntropy,
+    Dense,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -21,6 +22,7 @@ from gradwise import (
     LecunNormal,
     MeanAbsoluteError,
     MeanSquaredError,
+    Network,
     Ones,
     Orthogonal,
     RandomNormal,
@@ -31,6 +33,8 @@ from gradwise import (
     metrics,
 )
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
+from gradwise.kernels.products import Product
+from gradwise.optimizers import Optimizer
 
 LABELS = np.array([0, 2, 1])
 LOGITS = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [2.0, 2.0, 2.0]])
@@ -208,3 +212,65 @@ def test_metrics():
     np.testing.assert_array_equal(
         [metrics.top_5_accuracy(many, np.array([k]))[0] for k in range(7)], [0, 0, 1, 1, 1, 1, 1]
     )
+
+
+@pytest.mark.parametrize("depth", [3, 200])
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **o: SGD(0.1, **o),
+        lambda **o: SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1, **o),
+        lambda **o: Adam(0.1, weight_decay=0.1, **o),
+        lambda **o: AdamW(0.1, weight_decay=0.1, **o),
+        lambda **o: RMSprop(0.1, momentum=0.5, centered=True, weight_decay=0.1, **o),
+    ],
+)
+def test_a_large_gradient_is_used_row_by_row(make, clip, depth):
+    """A product that is not made yet steps a parameter as the array does."""
+    draw = np.random.default_rng(0)
+    left, right = draw.standard_normal((530, depth)), draw.standard_normal((depth, 510))
+    gradient = Product(left, right)
+    assert gradient.shape == (530, 510)
+    parts = list(gradient.blocks())
+    assert len(parts) > 1 or depth > 100
+    np.testing.assert_allclose(np.concatenate([block for _, block in parts]), left @ right, atol=1e-12)
+    np.testing.assert_allclose(gradient + left @ right, 2 * (left @ right), atol=1e-12)
+    ones, others = np.ones((530, 510)), np.ones((530, 510))
+    one, other = make(clip_norm=clip), make(clip_norm=clip)
+    for _ in range(3):
+        one.step({"kernel": ones}, {"kernel": gradient})
+        other.step({"kernel": others}, {"kernel": left @ right})
+    np.testing.assert_allclose(ones, others, atol=1e-12)
+
+
+def test_an_optimiser_of_ones_own_gets_arrays():
+    class Sign(Optimizer):
+        def __init__(self, learning_rate=0.1):
+            super().__init__(learning_rate, None)
+
+        def update(self, path, parameter, gradient):
+            parameter -= self.learning_rate * np.sign(gradient)
+
+    net = Network([Dense(600), Dense(500), Dense(2)], SoftmaxCrossEntropy(), input_shape=500, random_state=0)
+    before = net.layers[1].kernel.copy()
+    net.train_step(np.ones((4, 500)), [0, 1, 1, 0], Sign())
+    np.testing.assert_allclose(np.abs(net.layers[1].kernel - before).max(), 0.1, atol=1e-6)
+
+
+def test_large_dense_layers_train_as_small_ones_do():
+    """One step of SGD is the pullback's own gradient, also where training makes it row by row."""
+    net = Network(
+        [Dense(700, dtype=np.float64), Dense(3, dtype=np.float64)],
+        SoftmaxCrossEntropy(),
+        input_shape=600,
+        random_state=0,
+    )
+    x, y = np.random.default_rng(0).standard_normal((5, 600)), np.array([0, 1, 2, 0, 1])
+    before = {path: array.copy() for path, array in net.parameters().items()}
+    prediction, pullback = net.vjp(x)
+    _, gradients = pullback(net.loss.gradient(prediction, y) / 5)
+    assert isinstance(gradients["0.kernel"], np.ndarray)
+    net.train_step(x, y, SGD(0.1))
+    for path, array in net.parameters().items():
+        np.testing.assert_allclose(array, before[path] - 0.1 * gradients[path], atol=1e-14)

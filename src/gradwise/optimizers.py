@@ -10,9 +10,12 @@ import numpy as np
 
 from gradwise import config
 from gradwise.errors import ArgumentError, ShapeError
+from gradwise.kernels.products import Product
 from gradwise.typing import Array
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+ALL = slice(None)
 
 
 def _bounded(optimizer: object, least: float = 0.0, most: float = math.inf, **values: object) -> None:
@@ -40,9 +43,12 @@ class Optimizer:
         Kind -> path -> array, of the parameter's shape and dtype; made at a parameter's first step.
     steps : int
         How many steps were taken.
+    by_rows : bool
+        Class level: whether `update` takes `rows`, and can step a part of a parameter by itself.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
+    by_rows: ClassVar[bool] = False
 
     learning_rate: float
     clip_norm: float | None
@@ -75,14 +81,20 @@ class Optimizer:
         self.steps += 1
         for path, parameter in parameters.items():
             gradient = gradients[path]
+            if isinstance(gradient, Product):
+                if self.by_rows and scale == 1.0:
+                    for rows, block in gradient.blocks():
+                        self.update(path, parameter, block, rows)
+                    continue
+                gradient = np.asarray(gradient)
             self.update(path, parameter, gradient if scale == 1.0 else gradient * scale)
 
-    def update(self, path: str, parameter: Array, gradient: Array) -> None:
-        """Change one parameter in place; `gradient` must not be changed."""
+    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
+        """Change one parameter, or `rows` of it, in place; `gradient`, of those rows, must not be changed."""
         raise NotImplementedError(f"{type(self).__name__} must define update(path, parameter, gradient)")
 
-    def array(self, kind: str, path: str, parameter: Array) -> Array:
-        """This optimiser's own array of that kind for that parameter; zeros at first."""
+    def array(self, kind: str, path: str, parameter: Array, rows: slice = ALL) -> Array:
+        """This optimiser's own array of that kind for that parameter, or those rows of it; zeros at first."""
         arrays = self.state[kind]
         found = arrays.get(path)
         if found is None:
@@ -93,13 +105,13 @@ class Optimizer:
                 f"has stepped another network: its {kind} of {path!r} has shape {found.shape}, the parameter"
                 f" {parameter.shape}. Make a new optimiser for each network.",
             )
-        return found
+        return found[rows]
 
     def _clip(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
         """The factor that brings the norm over all gradients down to `clip_norm`."""
         squares = 0.0
         for path in parameters:
-            flat = gradients[path].ravel(order="K")
+            flat = np.asarray(gradients[path]).ravel(order="K")
             squares += float(np.dot(flat, flat))
         return min(1.0, self.clip_norm / (math.sqrt(squares) + 1e-6))  # type: ignore[operator]
 
@@ -129,6 +141,7 @@ class SGD(Optimizer):
     """
 
     kinds = ("velocity",)
+    by_rows = True
 
     def __init__(
         self,
@@ -147,15 +160,16 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array) -> None:
+    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
+        part = parameter[rows]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * parameter
+            gradient = gradient + self.weight_decay * part
         if self.momentum:
-            velocity = self.array("velocity", path, parameter)
+            velocity = self.array("velocity", path, parameter, rows)
             velocity *= self.momentum
             velocity += gradient
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-        parameter -= self.learning_rate * gradient
+        part -= self.learning_rate * gradient
 
 
 class Adam(Optimizer):
@@ -175,6 +189,7 @@ class Adam(Optimizer):
     """
 
     kinds = ("mean", "square")
+    by_rows = True
 
     def __init__(
         self,
@@ -193,14 +208,16 @@ class Adam(Optimizer):
         self.epsilon = epsilon
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array) -> None:
+    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
+        part = parameter[rows]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * parameter
-        self._descend(path, parameter, gradient)
+            gradient = gradient + self.weight_decay * part
+        self._descend(path, parameter, gradient, rows)
 
-    def _descend(self, path: str, parameter: Array, gradient: Array) -> None:
-        mean = self.array("mean", path, parameter)
-        square = self.array("square", path, parameter)
+    def _descend(self, path: str, parameter: Array, gradient: Array, rows: slice) -> None:
+        part = parameter[rows]
+        mean = self.array("mean", path, parameter, rows)
+        square = self.array("square", path, parameter, rows)
         scratch = gradient - mean
         scratch *= 1 - self.beta_1
         mean += scratch
@@ -213,7 +230,7 @@ class Adam(Optimizer):
         scratch += self.epsilon
         np.divide(mean, scratch, out=scratch)
         scratch *= self.learning_rate / (1 - self.beta_1**self.steps)
-        parameter -= scratch
+        part -= scratch
 
 
 class AdamW(Adam):
@@ -233,10 +250,11 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clip_norm)
 
-    def update(self, path: str, parameter: Array, gradient: Array) -> None:
+    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
+        part = parameter[rows]
         if self.weight_decay:
-            parameter *= 1 - self.learning_rate * self.weight_decay
-        self._descend(path, parameter, gradient)
+            part *= 1 - self.learning_rate * self.weight_decay
+        self._descend(path, parameter, gradient, rows)
 
 
 class RMSprop(Optimizer):
@@ -260,6 +278,7 @@ class RMSprop(Optimizer):
     """
 
     kinds = ("square", "velocity", "mean")
+    by_rows = True
 
     def __init__(
         self,
@@ -280,21 +299,22 @@ class RMSprop(Optimizer):
         self.centered = centered
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array) -> None:
+    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
+        part = parameter[rows]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * parameter
-        square = self.array("square", path, parameter)
+            gradient = gradient + self.weight_decay * part
+        square = self.array("square", path, parameter, rows)
         square *= self.rho
         square += (1 - self.rho) * gradient * gradient
         spread = square
         if self.centered:
-            mean = self.array("mean", path, parameter)
+            mean = self.array("mean", path, parameter, rows)
             mean += (1 - self.rho) * (gradient - mean)
             spread = square - mean * mean
         step = gradient / (np.sqrt(spread) + self.epsilon)
         if self.momentum:
-            velocity = self.array("velocity", path, parameter)
+            velocity = self.array("velocity", path, parameter, rows)
             velocity *= self.momentum
             velocity += step
             step = velocity
-        parameter -= self.learning_rate * step
+        part -= self.learning_rate * step

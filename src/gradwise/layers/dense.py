@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from gradwise.errors import ShapeError
 from gradwise.initializers import GlorotUniform, Initializer, Zeros
+from gradwise.kernels.products import LEAST, Product
 from gradwise.layers.base import Layer, features, floating, positive
-from gradwise.typing import Array, Pullback, Shape
+from gradwise.typing import Array, Derivative, Pullback, Shape
+
+
+class _LargePullback(Pullback):
+    """Training is given a large kernel's gradient as a product, to be made as the kernel is stepped."""
+
+    def __init__(self, x: Array, derivatives: dict[str, Derivative]) -> None:
+        super().__init__(**derivatives)
+        self._x = x
+
+    def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
+        gradients: dict[str, Any] = {}
+        if trains:
+            gradients = {name: derivative(dy) for name, derivative in self._parameters.items() if name != "kernel"}
+            gradients["kernel"] = Product(self._x.T, dy)
+        return (self.input(dy) if needs_input else None), gradients
 
 
 class Dense(Layer):
@@ -59,11 +77,12 @@ class Dense(Layer):
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
         y = kernel.T @ x.T  # (units, N): batch innermost, as images are
-        derivatives = {"kernel": lambda dy: x.T @ dy}  # (in, units)
+        derivatives: dict[str, Derivative] = {"kernel": lambda dy: x.T @ dy}  # (in, units)
         if bias is not None:
             y += bias[:, None]
             derivatives["bias"] = lambda dy: np.add.reduce(dy, axis=0)  # (units,)
-        return y.T, Pullback(input=lambda dy: (kernel @ dy.T).T, **derivatives)  # (N, in)
+        derivatives["input"] = lambda dy: (kernel @ dy.T).T  # (N, in)
+        return y.T, Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape): the outer products that `vjp` sums."""

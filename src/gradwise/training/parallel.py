@@ -301,7 +301,7 @@ def _serve(
             with np.errstate(all="ignore"):
                 total, prediction, found = gradients(chain, loss, Batch(x, y, weight), rng, samples)
             for path, gradient in found.items():
-                own[path][...] = gradient
+                own[path][...] = np.asarray(gradient)
             pipe.send((total, np.ascontiguousarray(prediction)))
         except (ValueError, TypeError) as error:
             pipe.send(error)

@@ -6,12 +6,10 @@ the network, the optimiser and the random state; the arrays are parameters/PATH,
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -24,6 +22,9 @@ from gradwise.layers.containers import Chain
 from gradwise.optimizers import Optimizer
 from gradwise.typing import Array, Shape
 from gradwise.writing import replacing
+
+if TYPE_CHECKING:
+    import zipfile  # imported where it is used: it takes 4 ms, and most programs load no network
 
 VERSION = 1
 _DESCRIPTION = "gradwise.json"
@@ -47,6 +48,8 @@ def save(
         "optimizer": None if optimizer is None else {"made": _encode(optimizer, {}), "steps": optimizer.steps},
         "random": None if rng is None else rng.bit_generator.state,
     }
+    import json
+
     arrays: dict[str, Array] = {_DESCRIPTION: np.array(json.dumps(description, default=_plain))}
     for kind in ("parameters", "state"):
         arrays |= {f"{kind}/{name}": array for name, array in network.arrays(kind).items()}
@@ -75,6 +78,8 @@ def load(path: str | os.PathLike[str], network_class: type[Chain], custom: Itera
     LoadError
         The file is missing parts, damaged, foreign, written by a newer version, or does not match its own description.
     """
+    import zipfile
+
     try:
         with open(path, "rb") as file:
             return _load(file, os.fspath(path), network_class, custom)
@@ -155,6 +160,8 @@ class _Member:
 
 def _members(file: BinaryIO, path: str) -> dict[str, _Member]:
     """All arrays of the archive by name, their headers read and checked against the bytes there are."""
+    import zipfile
+
     archive = zipfile.ZipFile(file)
     size = os.fstat(file.fileno()).st_size
     infos = archive.infolist()
@@ -187,6 +194,8 @@ def _members(file: BinaryIO, path: str) -> dict[str, _Member]:
 
 def _read(file: BinaryIO, member: _Member) -> Array:
     """One array, its checksum verified."""
+    import zipfile
+
     with zipfile.ZipFile(file).open(member.info) as stream:
         data = stream.read()
     flat = np.frombuffer(data, member.dtype, offset=member.offset)
@@ -200,6 +209,8 @@ def _description(file: BinaryIO, members: Mapping[str, _Member], path: str) -> d
         raise LoadError(f"{path} is an .npz file, but not one of gradwise's: it has no {_DESCRIPTION}.")
     if member.info.file_size > _LONGEST_DESCRIPTION:
         raise LoadError(f"{path} has a description of {member.info.file_size} bytes, which no network needs.")
+    import json
+
     try:
         description = json.loads(_read(file, member).item())
     except ValueError as error:

@@ -8,9 +8,7 @@ for most of its time goes into elementwise steps and small products, which BLAS 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
-import json
 import math
 import signal
 from collections.abc import Mapping
@@ -251,6 +249,9 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
 
 def _seed(rng: np.random.Generator) -> list[int]:
     """Numbers that follow from a generator's state, which is left as it is."""
+    import hashlib
+    import json
+
     state = json.dumps(rng.bit_generator.state, default=lambda value: value.tolist(), sort_keys=True)
     return list(hashlib.sha256(state.encode()).digest())
 

@@ -16,7 +16,7 @@ import numpy as np
 from gradwise import initializers, layers, losses, optimizers
 from gradwise.config import arguments
 from gradwise.errors import ArgumentError, LoadError
-from gradwise.initializers import ShapesOnly
+from gradwise.initializers import shapes_only
 from gradwise.layers.base import Layer, sizes
 from gradwise.layers.containers import Chain
 from gradwise.optimizers import Optimizer
@@ -99,7 +99,7 @@ def _load(file: BinaryIO, path: str, network_class: type[Chain], custom: Iterabl
         network = _decode(description["network"], classes, {})
         if not isinstance(network, Chain):
             raise LoadError(f"{path} holds a {type(network).__name__}, not a network.")
-        output_shape = network.build(sizes(description["input_shape"], "input_shape"), ShapesOnly())
+        output_shape = network.build(sizes(description["input_shape"], "input_shape"), shapes_only())
         names = _names(description.get("classes"), output_shape)
         optimizer = None
         if description["optimizer"] is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO
 
 
@@ -16,15 +15,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Killed at any moment, it leaves the old file or the new one; on an error, the old one. A temporary file that a kill
     leaves behind is hidden and ends in ".tmp".
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
-            temporary.unlink()
+            os.unlink(temporary)
         raise

@@ -55,6 +55,11 @@ LAYERS = [
     (lambda: AveragePooling2D((2, 3), (1, 2), "same"), [(2, 5, 6)]),
     (lambda: GlobalAveragePooling2D(), [(2, 3, 4)]),
     (lambda: GlobalMaxPooling2D(), [(2, 3, 4), (1, 1, 1)]),
+    # A convolution and the pooling behind it run as one: any stride, padding and pooling window, with rows left over.
+    (lambda: Chain([Conv2D(3), MaxPooling2D(2)]), [(2, 6, 8), (1, 9, 7), (1, 28, 28)]),
+    (lambda: Chain([Conv2D(2, (3, 2), (2, 1), (1, 0)), ReLU(), MaxPooling2D((3, 2))]), [(2, 12, 7)]),
+    (lambda: Chain([Conv2D(2, 2, (1, 2), "same", use_bias=False), ReLU(), MaxPooling2D((1, 3))]), [(3, 3, 14)]),
+    (lambda: Chain([Conv2D(3, (3, 5), padding=2), MaxPooling2D((2, 3))]), [(1, 5, 8)]),
     (lambda: Flatten(), [(2, 3, 4), (5,), (3, 2)]),
     (lambda: Flatten(channels_last=True), [(2, 3, 4), (5,), (3, 2)]),
     (lambda: Reshape((6, -1)), [(2, 3, 4)]),

@@ -28,6 +28,7 @@ FLOORS = [
         "optimizers",
         "metrics",
     ],
+    ["layers.pooled"],  # two of them run as one
     ["layers.containers"],
     ["layers.__init__"],  # the layers under one name
     ["jacobian", "testing"],

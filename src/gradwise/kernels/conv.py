@@ -24,7 +24,7 @@ _NARROW = 32  # columns of a matrix, below which the rate falls
 _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache from being written to being read
 
 
-def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int) -> int:
+def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
     """How many output columns to work on at a time: as many as keep the products small, but their matrices at least
     `narrow` wide; else as many as stay in the cache.
     """
@@ -32,29 +32,27 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int) ->
     small = _SMALL // (kh * kw * channels * filters * batch)
     if small * batch < narrow:
         small = _CACHED // ((g.before[0] + g.image[0] + g.after[0]) * kw * channels * batch)
-    return min(max(small, 1), g.output[1])
+    return small
 
 
-def _blocks(
-    x: Array, g: Geometry, filters: int, dtype: np.dtype, narrow: int = _NARROW
-) -> Iterator[tuple[slice, Array]]:
-    """For each block of output columns: which they are, and their patches (OH, kh*kw*C, OW'*N).
+def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype) -> Iterator[tuple[slice, Array]]:
+    """For each block of `width` output columns: which they are, and their patches (OH, kh*kw*C, OW'*N).
 
     x : images (C, H, W, N). The patches are a view of a buffer that the next block overwrites.
     """
-    channels, height, width, batch = x.shape
+    channels, height, columns, batch = x.shape
     (top, left), bottom, (kh, kw), sw = g.before, g.after[0], g.window, g.stride[1]
     rows = x.transpose(1, 0, 2, 3)  # (H, C, W, N)
-    step = _width(g, channels, filters, batch, narrow)
+    width = min(max(width, 1), g.output[1])
     buffer: Array | None = None
-    for begin in range(0, g.output[1], step):
-        size = min(step, g.output[1] - begin)
+    for begin in range(0, g.output[1], width):
+        size = min(width, g.output[1] - begin)
         if buffer is None or buffer.shape[3] != size:
             buffer = np.empty((top + height + bottom, kw, channels, size, batch), dtype)
             buffer[:top] = 0
             buffer[top + height :] = 0
         for j in range(kw):
-            first, last, start = reach(begin * sw + j, sw, left, width, size)
+            first, last, start = reach(begin * sw + j, sw, left, columns, size)
             target = buffer[top : top + height, j]  # (H, C, OW', N)
             if first:
                 target[:, :, :first] = 0
@@ -85,7 +83,7 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         return outermost(y)
     matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
     y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
-    for part, patches in _blocks(innermost(x), g, filters, dtype):
+    for part, patches in blocks(innermost(x), g, _width(g, channels, filters, x.shape[0]), dtype):
         if matrix.size * patches.shape[2] <= _TINY and patches.size * filters == matrix.shape[1] * y.size:
             columns = patches.transpose(1, 0, 2).reshape(matrix.shape[1], -1)  # a copy, (kh*kw*C, OH*OW*N)
             np.matmul(matrix, columns, out=y.reshape(filters, -1))
@@ -113,7 +111,8 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     total: Array | None = None
     cotangent = innermost(dy)  # (O, OH, OW, N)
     # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.
-    for part, patches in _blocks(innermost(x), g, filters, x.dtype, narrow=256):
+    width = _width(g, channels, filters, x.shape[0], narrow=256)
+    for part, patches in blocks(innermost(x), g, width, x.dtype):
         rows = _rows(cotangent, part).transpose(0, 2, 1)  # (OH, OW'*N, O)
         depth, width = patches.shape[1:]
         if depth >= 64 and depth * width * filters <= _SMALL:
@@ -128,7 +127,7 @@ def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
     """X (N, C, H, W), dy (N, O, OH, OW) -> (N, kh, kw, C, O): each sample's kernel gradient."""
     batch, filters = dy.shape[:2]
     gradients = np.zeros((batch, g.window[0] * g.window[1] * x.shape[1], filters), np.result_type(x, dy))
-    for part, patches in _blocks(innermost(x), g, filters, x.dtype):
+    for part, patches in blocks(innermost(x), g, _width(g, x.shape[1], filters, batch), x.dtype):
         for h, row in enumerate(patches):  # (kh*kw*C, OW'*N)
             columns = row.reshape(len(row), -1, batch).transpose(2, 0, 1)  # (N, kh*kw*C, OW')
             gradients += np.matmul(columns, dy[:, :, h, part].transpose(0, 2, 1))

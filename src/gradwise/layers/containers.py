@@ -10,6 +10,8 @@ import numpy as np
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
 from gradwise.layers.activations import ReLU
 from gradwise.layers.base import Layer, features
+from gradwise.layers.convolution import Conv2D
+from gradwise.layers.pooled import PooledConvolution
 from gradwise.layers.pooling import MaxPooling2D
 from gradwise.typing import Array, Derivative, Pullback, Shape
 
@@ -29,6 +31,7 @@ class Chain(Layer):
         self.trainable = trainable
         self._paths: list[dict[str, str]] | None = None
         self._owners: dict[str, tuple[Layer, str]] = {}
+        self._planned: tuple[list[Layer], list[tuple[int, Layer | PooledConvolution]]] = ([], [])
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -59,48 +62,55 @@ class Chain(Layer):
     ) -> tuple[Array, ChainPullback]:
         steps: list[tuple[int, Pullback]] = []
         y = x
-        index = 0
         try:
-            for index in self._order():
-                y, pullback = self.layers[index].vjp(y, training, rng)
+            for index, layer in self._plan():
+                y, pullback = layer.vjp(y, training, rng)
                 steps.append((index, pullback))
         except ShapeError as error:
-            error.locate(index, self._before(index, x))
-            raise
+            raise self._located(error, x) from None
         return y, ChainPullback(self, steps)
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
         y = self.admit(x)
-        index = 0
         try:
-            for index in self._order():
-                y = self.layers[index].forward(y, training, rng)
+            for _, layer in self._plan():
+                y = layer.forward(y, training, rng)
         except ShapeError as error:
-            error.locate(index, self._before(index, x))
-            raise
+            raise self._located(error, x) from None
         return y
 
-    def _order(self) -> Sequence[int]:
-        """The indices of the layers in the order they run: a max pooling runs before the ReLU in front of it.
+    def _plan(self) -> list[tuple[int, Layer | PooledConvolution]]:
+        """The layers in the order they run, each with its index.
 
-        The two commute, in values and in gradients, and pooling first leaves the ReLU a quarter of the work.
+        A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling
+        first leaves the ReLU a quarter of the work. With a convolution before it, it runs as one with that.
         """
-        order = list(range(len(self.layers)))
-        for index in range(len(order) - 1):
-            if type(self.layers[index]) is ReLU and type(self.layers[index + 1]) is MaxPooling2D:
-                order[index], order[index + 1] = index + 1, index
-        return order
+        layers = self.layers
+        if self._planned[0] != layers:
+            plan: list[tuple[int, Layer | PooledConvolution]] = list(enumerate(layers))
+            for index in range(len(plan) - 1):
+                if type(layers[index]) is ReLU and type(layers[index + 1]) is MaxPooling2D:
+                    plan[index], plan[index + 1] = plan[index + 1], plan[index]
+            for place in range(len(plan) - 2, -1, -1):
+                (index, first), (_, second) = plan[place : place + 2]
+                if type(first) is Conv2D and type(second) is MaxPooling2D:
+                    plan[place : place + 2] = [(index, PooledConvolution(first, second))]
+            self._planned = list(layers), plan
+        return self._planned[1]
 
-    def _before(self, index: int, x: Array) -> str:
-        """What the layer before `index` gave for the batch x, for an error's last line."""
-        if index == 0:
-            return ""
-        y = self.admit(x)
-        for layer in self.layers[: index - 1]:
-            y = layer.forward(y)
-        layer = self.layers[index - 1]
-        return _gave(layer, y.shape[1:], layer.forward(y).shape[1:])
+    def _located(self, error: ShapeError, x: Array) -> ShapeError:
+        """The error with the layer it comes from, and what that was given: all are run again, one by one."""
+        y, before = self.admit(x), ""
+        for index, layer in enumerate(self.layers):
+            try:
+                made = layer.forward(y)
+            except ShapeError as again:
+                again.locate(index, before)
+                return again
+            before = _gave(layer, y.shape[1:], made.shape[1:])
+            y = made
+        return error
 
     def paths(self) -> list[dict[str, str]]:
         """For each layer: its own parameter's path -> that parameter's path in the chain.

@@ -65,11 +65,12 @@ class Conv2D(Layer):
         self.dtype = dtype
         self.trainable = trainable
 
-    def _place(self, shape: Shape) -> Geometry:
+    def windows(self, shape: Shape) -> Geometry:
+        """Where the windows lie on images of this shape, (C, H, W)."""
         return place(self, shape, self.kernel_size, self.stride, self.padding)
 
     def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
-        output = self._place(input_shape).output
+        output = self.windows(input_shape).output
         kernel_shape = (*pair(self.kernel_size, "Conv2D: kernel_size"), input_shape[0], self.filters)
         self.kernel = self.kernel_initializer(kernel_shape, rng, self.dtype)
         self.bias = self.bias_initializer((self.filters,), rng, self.dtype) if self.use_bias else None
@@ -81,7 +82,7 @@ class Conv2D(Layer):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
-        g = self._place(x.shape[1:])
+        g = self.windows(x.shape[1:])
         y = conv.convolve(x, kernel, bias, g)  # (N, O, OH, OW)
         derivatives = {"kernel": lambda dy: conv.kernel_gradient(x, dy, g)}  # (kh, kw, C, O)
         if bias is not None:
@@ -90,7 +91,7 @@ class Conv2D(Layer):
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape)."""
-        gradients = {"kernel": conv.sample_kernel_gradients(x, dy, self._place(x.shape[1:]))}
+        gradients = {"kernel": conv.sample_kernel_gradients(x, dy, self.windows(x.shape[1:]))}
         if self.use_bias:
             gradients["bias"] = dy.sum(axis=(2, 3))
         return gradients

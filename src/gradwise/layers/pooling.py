@@ -30,11 +30,12 @@ class _Pooling(Layer):
         self.stride = stride
         self.padding = padding
 
-    def _place(self, shape: Shape) -> Geometry:
+    def windows(self, shape: Shape) -> Geometry:
+        """Where the windows lie on images of this shape, (C, H, W)."""
         return place(self, shape, self.pool_size, self.pool_size if self.stride is None else self.stride, self.padding)
 
     def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
-        output = self._place(input_shape).output
+        output = self.windows(input_shape).output
         return (input_shape[0], *output)
 
     def accepts(self, shape: Shape) -> bool:
@@ -57,7 +58,7 @@ class MaxPooling2D(_Pooling):
     """
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        g = self._place(x.shape[1:])
+        g = self.windows(x.shape[1:])
         y, saved = pool.max_pool(x, g)  # (N, C, OH, OW)
         return y, Pullback(input=lambda dy: pool.max_pool_gradient(dy, saved, g))  # (N, C, H, W)
 
@@ -75,7 +76,7 @@ class AveragePooling2D(_Pooling):
     """
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        g = self._place(x.shape[1:])
+        g = self.windows(x.shape[1:])
         y = pool.average_pool(x, g)  # (N, C, OH, OW)
         return y, Pullback(input=lambda dy: pool.average_pool_gradient(dy, g))  # (N, C, H, W)
 

@@ -47,14 +47,15 @@ def test_parameter_jacobians_by_central_differences():
         setattr(owner, name, getattr(owner, name).astype(np.float64))
     x = np.random.default_rng(0).standard_normal((2, 2, 7, 6))
     for path, found in gradwise.parameter_jacobians(net, x).items():
-        flat = net.parameters()[path].reshape(-1)
-        for entry in range(0, flat.size, 7):
-            kept = flat[entry]
-            flat[entry] = kept + 1e-6
+        array = net.parameters()[path]
+        for entry in range(0, array.size, 7):
+            place = np.unravel_index(entry, array.shape)
+            kept = array[place]
+            array[place] = kept + 1e-6
             above = net.forward(x)
-            flat[entry] = kept - 1e-6
+            array[place] = kept - 1e-6
             below = net.forward(x)
-            flat[entry] = kept
+            array[place] = kept
             np.testing.assert_allclose(found[:, :, entry], (above - below) / 2e-6, atol=1e-7)
 
 

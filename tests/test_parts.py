@@ -214,6 +214,7 @@ def test_metrics():
     )
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("depth", [3, 200])
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize(
@@ -226,17 +227,21 @@ def test_metrics():
         lambda **o: RMSprop(0.1, momentum=0.5, centered=True, weight_decay=0.1, **o),
     ],
 )
-def test_a_large_gradient_is_used_row_by_row(make, clip, depth):
+def test_a_large_gradient_is_used_part_by_part(make, clip, depth, order):
     """A product that is not made yet steps a parameter as the array does."""
     draw = np.random.default_rng(0)
     left, right = draw.standard_normal((530, depth)), draw.standard_normal((depth, 510))
     gradient = Product(left, right)
     assert gradient.shape == (530, 510)
-    parts = list(gradient.blocks())
+    whole = np.empty((530, 510), order=order)
+    parts = list(gradient.blocks(whole))
     assert len(parts) > 1 or depth > 100
-    np.testing.assert_allclose(np.concatenate([block for _, block in parts]), left @ right, atol=1e-12)
+    for part, block in parts:
+        assert block.flags.c_contiguous == (order == "C")
+        whole[part] = block
+    np.testing.assert_allclose(whole, left @ right, atol=1e-12)
     np.testing.assert_allclose(gradient + left @ right, 2 * (left @ right), atol=1e-12)
-    ones, others = np.ones((530, 510)), np.ones((530, 510))
+    ones, others = np.ones((530, 510), order=order), np.ones((530, 510))
     one, other = make(clip_norm=clip), make(clip_norm=clip)
     for _ in range(3):
         one.step({"kernel": ones}, {"kernel": gradient})

@@ -210,17 +210,19 @@ class SoftmaxCrossEntropy(ClassLoss):
 
     def _by_label(self, prediction: Array, target: Array) -> tuple[Array, Gradient]:
         """Of labels (N,), in fewer passes than of rows."""
-        entry = np.arange(len(target)), target
-        shifted = prediction - np.maximum.reduce(prediction, axis=1, keepdims=True)
-        e = np.exp(shifted)  # (N, classes)
-        total = np.add.reduce(e, axis=1)  # (N,)
+        z = np.ascontiguousarray(prediction.T)  # (classes, N)
+        samples = z.shape[1]
+        entry = target * samples + np.arange(samples)  # of the flattened arrays: 0.14 us a look-up, by (row, column) 0.84
+        z = z - np.maximum.reduce(z, axis=0)
+        e = np.exp(z)
+        total = np.add.reduce(e, axis=0)  # (N,)
 
         def gradient() -> Array:
-            p = e / total[:, None]
-            p[entry] -= 1
-            return p
+            p = e / total
+            p.reshape(-1)[entry] -= 1
+            return p.T
 
-        return np.log(total) - shifted[entry], gradient
+        return np.log(total) - z.reshape(-1)[entry], gradient
 
     def probabilities(self, prediction: Array) -> Array:
         """softmax(prediction): (N, classes)."""

@@ -11,7 +11,7 @@ import numpy as np
 from gradwise import config
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.kernels.products import Product
-from gradwise.typing import Array
+from gradwise.typing import Array, Index
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
@@ -43,12 +43,12 @@ class Optimizer:
         Kind -> path -> array, of the parameter's shape and dtype; made at a parameter's first step.
     steps : int
         How many steps were taken.
-    by_rows : bool
-        Class level: whether `update` takes `rows`, and can step a part of a parameter by itself.
+    by_parts : bool
+        Class level: whether `update` takes `part`, and can step a part of a parameter by itself.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
-    by_rows: ClassVar[bool] = False
+    by_parts: ClassVar[bool] = False
 
     learning_rate: float
     clip_norm: float | None
@@ -82,19 +82,23 @@ class Optimizer:
         for path, parameter in parameters.items():
             gradient = gradients[path]
             if isinstance(gradient, Product):
-                if self.by_rows and scale == 1.0:
-                    for rows, block in gradient.blocks():
-                        self.update(path, parameter, block, rows)
+                if self.by_parts and scale == 1.0:
+                    self.update_by_product(path, parameter, gradient)
                     continue
                 gradient = np.asarray(gradient)
             self.update(path, parameter, gradient if scale == 1.0 else gradient * scale)
 
-    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
-        """Change one parameter, or `rows` of it, in place; `gradient`, of those rows, must not be changed."""
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        """Change one parameter, or `part` of it, in place; `gradient`, of that part, must not be changed."""
         raise NotImplementedError(f"{type(self).__name__} must define update(path, parameter, gradient)")
 
-    def array(self, kind: str, path: str, parameter: Array, rows: slice = ALL) -> Array:
-        """This optimiser's own array of that kind for that parameter, or those rows of it; zeros at first."""
+    def update_by_product(self, path: str, parameter: Array, gradient: Product) -> None:
+        """Change one parameter by a gradient that is not made yet, part by part."""
+        for part, block in gradient.blocks(parameter):
+            self.update(path, parameter, block, part)
+
+    def array(self, kind: str, path: str, parameter: Array, part: Index = ALL) -> Array:
+        """This optimiser's own array of that kind for that parameter, or that part of it; zeros at first."""
         arrays = self.state[kind]
         found = arrays.get(path)
         if found is None:
@@ -105,7 +109,7 @@ class Optimizer:
                 f"has stepped another network: its {kind} of {path!r} has shape {found.shape}, the parameter"
                 f" {parameter.shape}. Make a new optimiser for each network.",
             )
-        return found[rows]
+        return found[part]
 
     def _clip(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
         """The factor that brings the norm over all gradients down to `clip_norm`."""
@@ -141,7 +145,7 @@ class SGD(Optimizer):
     """
 
     kinds = ("velocity",)
-    by_rows = True
+    by_parts = True
 
     def __init__(
         self,
@@ -160,16 +164,25 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
-        part = parameter[rows]
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        values = parameter[part]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * part
+            gradient = gradient + self.weight_decay * values
         if self.momentum:
-            velocity = self.array("velocity", path, parameter, rows)
+            velocity = self.array("velocity", path, parameter, part)
             velocity *= self.momentum
             velocity += gradient
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-        part -= self.learning_rate * gradient
+        values -= self.learning_rate * gradient
+
+    def update_by_product(self, path: str, parameter: Array, gradient: Product) -> None:
+        if self.momentum or self.weight_decay:
+            super().update_by_product(path, parameter, gradient)
+            return
+        # The learning rate goes into the small factor: one pass less over the large product.
+        for part, block in Product(gradient.left, self.learning_rate * gradient.right).blocks(parameter):
+            values = parameter[part]
+            values -= block
 
 
 class Adam(Optimizer):
@@ -189,7 +202,7 @@ class Adam(Optimizer):
     """
 
     kinds = ("mean", "square")
-    by_rows = True
+    by_parts = True
 
     def __init__(
         self,
@@ -208,16 +221,16 @@ class Adam(Optimizer):
         self.epsilon = epsilon
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
-        part = parameter[rows]
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        values = parameter[part]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * part
-        self._descend(path, parameter, gradient, rows)
+            gradient = gradient + self.weight_decay * values
+        self._descend(path, parameter, gradient, part)
 
-    def _descend(self, path: str, parameter: Array, gradient: Array, rows: slice) -> None:
-        part = parameter[rows]
-        mean = self.array("mean", path, parameter, rows)
-        square = self.array("square", path, parameter, rows)
+    def _descend(self, path: str, parameter: Array, gradient: Array, part: Index) -> None:
+        values = parameter[part]
+        mean = self.array("mean", path, parameter, part)
+        square = self.array("square", path, parameter, part)
         scratch = gradient - mean
         scratch *= 1 - self.beta_1
         mean += scratch
@@ -230,7 +243,7 @@ class Adam(Optimizer):
         scratch += self.epsilon
         np.divide(mean, scratch, out=scratch)
         scratch *= self.learning_rate / (1 - self.beta_1**self.steps)
-        part -= scratch
+        values -= scratch
 
 
 class AdamW(Adam):
@@ -250,11 +263,11 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clip_norm)
 
-    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
-        part = parameter[rows]
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        values = parameter[part]
         if self.weight_decay:
-            part *= 1 - self.learning_rate * self.weight_decay
-        self._descend(path, parameter, gradient, rows)
+            values *= 1 - self.learning_rate * self.weight_decay
+        self._descend(path, parameter, gradient, part)
 
 
 class RMSprop(Optimizer):
@@ -278,7 +291,7 @@ class RMSprop(Optimizer):
     """
 
     kinds = ("square", "velocity", "mean")
-    by_rows = True
+    by_parts = True
 
     def __init__(
         self,
@@ -299,22 +312,22 @@ class RMSprop(Optimizer):
         self.centered = centered
         self.weight_decay = weight_decay
 
-    def update(self, path: str, parameter: Array, gradient: Array, rows: slice = ALL) -> None:
-        part = parameter[rows]
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        values = parameter[part]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * part
-        square = self.array("square", path, parameter, rows)
+            gradient = gradient + self.weight_decay * values
+        square = self.array("square", path, parameter, part)
         square *= self.rho
         square += (1 - self.rho) * gradient * gradient
         spread = square
         if self.centered:
-            mean = self.array("mean", path, parameter, rows)
+            mean = self.array("mean", path, parameter, part)
             mean += (1 - self.rho) * (gradient - mean)
             spread = square - mean * mean
         step = gradient / (np.sqrt(spread) + self.epsilon)
         if self.momentum:
-            velocity = self.array("velocity", path, parameter, rows)
+            velocity = self.array("velocity", path, parameter, part)
             velocity *= self.momentum
             velocity += step
             step = velocity
-        part -= self.learning_rate * step
+        values -= self.learning_rate * step

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+Index = slice | tuple[slice, slice]  # a part of a matrix
 Derivative = Callable[[Array], Array]
 RandomState: TypeAlias = "int | np.random.Generator | None"  # in quotes: numpy.random takes 14 ms to import
 

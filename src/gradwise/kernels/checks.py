@@ -18,9 +18,7 @@ def all_finite(x: Array) -> bool:
     if x.size <= _CHUNK and (x.flags.c_contiguous or x.flags.f_contiguous):
         flat = x.ravel(order="K")
         # 1.2 us for 16 images of 28 x 28, np.isfinite(x).all() 2.8; a sum of squares that overflows is looked at again.
-        with np.errstate(over="ignore"):
-            square = np.dot(flat, flat)
-        return math.isfinite(square) or bool(np.isfinite(flat).all())
+        return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
     if x.ndim > 1 and len(x) > 1:
         rows = max(1, _CHUNK * len(x) // x.size)
         return all(bool(np.isfinite(x[start : start + rows]).all()) for start in range(0, len(x), rows))

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwise.errors import ShapeError
-from gradwise.initializers import GlorotUniform, Initializer, Zeros
+from gradwise.initializers import GlorotUniform, Initializer, Placeholder, Zeros
+from gradwise.kernels import dense
 from gradwise.kernels.products import LEAST, Product
 from gradwise.layers.base import Layer, features, floating, positive
 from gradwise.typing import Array, Derivative, Pullback, Shape
@@ -70,19 +71,19 @@ class Dense(Layer):
             raise ShapeError(
                 repr(self), f"takes (N, features), but got {features(input_shape)}. Put Flatten() before it."
             )
-        self.kernel = self.kernel_initializer((input_shape[0], self.units), rng, self.dtype)
+        kernel = self.kernel_initializer((input_shape[0], self.units), rng, self.dtype)
+        self.kernel = kernel if isinstance(kernel, Placeholder) else np.asarray(kernel, order=dense.order(*kernel.shape))
         self.bias = self.bias_initializer((self.units,), rng, self.dtype) if self.use_bias else None
         return (self.units,)
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
-        y = kernel.T @ x.T  # (units, N): batch innermost, as images are
-        derivatives: dict[str, Derivative] = {"kernel": lambda dy: x.T @ dy}  # (in, units)
+        derivatives: dict[str, Derivative] = {"kernel": lambda dy: dense.kernel_gradient(x, dy, kernel)}  # (in, units)
         if bias is not None:
-            y += bias[:, None]
             derivatives["bias"] = lambda dy: np.add.reduce(dy, axis=0)  # (units,)
-        derivatives["input"] = lambda dy: (kernel @ dy.T).T  # (N, in)
-        return y.T, Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
+        derivatives["input"] = lambda dy: dense.input_gradient(dy, kernel)  # (N, in)
+        pullback = Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
+        return dense.forward(x, kernel, bias), pullback
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape): the outer products that `vjp` sums."""

@@ -13,12 +13,14 @@ import numpy as np
 
 from gradwise.typing import Array
 
-# OpenBLAS multiplies up to 1e6 multiply-adds without packing and on one thread. Forwards, products a little larger are
-# made of pieces of that: 4056 -> 32, 16 samples, 78 -> 42. The gradients gain nothing by it.
+# OpenBLAS multiplies up to 1e6 multiply-adds without packing and on one thread. Products a little larger are made of
+# pieces of that: 4056 -> 32, 16 samples, forwards 78 -> 42; 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's
+# gradient 29 -> 24. Others lose up to a fifth, but no second thread is waited for, which can take three times as long.
 _SMALL = 1_000_000
-_PIECES = 4
-# Above it, contiguous rows are best multiplied as they are where there are few units: 784 -> 10, 128 samples, 49 -> 28;
-# 784 -> 80, 123 -> 97; but 784 -> 1024, 1044 -> 1196.
+_SEVERAL = 2_500_000
+_TINY = 4096  # numbers of a kernel up to which no order of its gradient is slow
+# Above that, contiguous rows are best multiplied as they are where there are few units: 784 -> 80, 128 samples,
+# 123 -> 97; but 784 -> 1024, 1044 -> 1196.
 _NARROW = 128
 _TALL = 1 << 15  # numbers of a kernel from which (in, out) is worth it: see `order`
 
@@ -34,19 +36,20 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
-    inputs, units = kernel.shape
     work = kernel.size * len(x)
-    if work <= _SMALL:
+    rows = kernel.shape[1] <= _NARROW and x.flags.c_contiguous
+    if work <= _SMALL or (work > _SEVERAL and not rows):
         z = kernel.T @ x.T  # (out, N)
-    elif units <= _NARROW and x.flags.c_contiguous:
-        z = np.ascontiguousarray((x @ kernel).T)
-    elif work <= _PIECES * _SMALL:
-        step = -(-inputs // -(-work // _SMALL))
-        z = kernel[:step].T @ x[:, :step].T
-        for start in range(step, inputs, step):
-            z += kernel[start : start + step].T @ x[:, start : start + step].T
+    elif not rows:
+        first, *rest = _parts(len(kernel), work)
+        z = kernel[first].T @ x[:, first].T
+        for part in rest:
+            z += kernel[part].T @ x[:, part].T
     else:
-        z = kernel.T @ x.T
+        y = np.empty((len(x), kernel.shape[1]), np.result_type(x, kernel))
+        for part in _parts(len(x), work) if work <= _SEVERAL else [slice(None)]:
+            np.matmul(x[part], kernel, out=y[part])
+        z = np.ascontiguousarray(y.T)
     if bias is not None:
         z += bias[:, None]
     return z.T
@@ -54,9 +57,32 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
 
 def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
     """x (N, in), dy (N, out) -> (in, out), in the memory order of the kernel."""
-    return x.T @ dy if kernel.flags.c_contiguous else (dy.T @ x).T
+    flipped = kernel.flags.f_contiguous and not kernel.flags.c_contiguous
+    if flipped and kernel.size > _TINY and not x.flags.c_contiguous:
+        # Batch innermost: the other order, and a copy; 784 -> 10, 128 samples, 79 -> 31.
+        return np.asfortranarray(_product(x, np.ascontiguousarray(dy), "C"))
+    return _product(x, dy, "F" if flipped else "C")
+
+
+def _product(x: Array, dy: Array, order: Literal["C", "F"]) -> Array:
+    """x (N, in), dy (N, out) -> x.T @ dy, (in, out), in a memory order."""
+    (samples, inputs), units = x.shape, dy.shape[1]
+    work = samples * inputs * units
+    if not _SMALL < work <= _SEVERAL:
+        return x.T @ dy if order == "C" else (dy.T @ x).T
+    gradient = np.empty((inputs, units), np.result_type(x, dy), order)
+    rows = np.asarray(dy, order=order)
+    for part in _parts(inputs, work):
+        np.matmul(x.T[part], rows, out=gradient[part])
+    return gradient
 
 
 def input_gradient(dy: Array, kernel: Array) -> Array:
     """dy (N, out), kernel (in, out) -> (N, in), batch innermost in memory."""
     return (kernel @ dy.T).T
+
+
+def _parts(size: int, work: int) -> list[slice]:
+    """An axis of `size` in the parts that make a product of `work` small."""
+    step = -(-size // -(-work // _SMALL))
+    return [slice(start, start + step) for start in range(0, size, step)]

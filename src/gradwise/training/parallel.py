@@ -1,33 +1,54 @@
 """Training in several processes: each takes its part of every batch, and the gradients are summed.
 
-Parameters, images and gradients lie in shared memory; small things go through a pipe. Each process has one BLAS thread:
-two processes with half a batch each train a network of convolutions up to 1.9 times as fast as one with two threads,
-for most of its time goes into elementwise steps and small products, which BLAS does not share out.
+Parameters, batches, predictions and gradients lie in shared memory. Each process has one BLAS thread: two processes with
+half a batch each train a network of convolutions up to 1.9 times as fast as one with two threads, for most of its time
+goes into elementwise steps and small products, which BLAS does not share out.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
+import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, WorkerError
-from gradwise.layers.base import Layer, positive
+from gradwise.kernels.products import Product
+from gradwise.layers.base import positive
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
+from gradwise.training.shared import Block, Line, Spec, spec
 from gradwise.training.step import descend, gradients, step
 from gradwise.typing import Array, Shape
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
+_LOSS, _NEWS = Spec((1,), "<f8", "C"), Spec((1,), "<i8", "C")
+_Kept = tuple[Spec, ...]  # one: a gradient; two: the factors whose product it is
+
+
+class _Reply(NamedTuple):
+    """What a worker has made of its part: where its prediction lies, or that itself, and where its gradients do."""
+
+    prediction: Spec | Array
+    gradients: dict[str, _Kept]
+
+
+class _Worker:
+    """What the parent knows of a worker: its process, the line to it, what they share, and what was said last."""
+
+    def __init__(self, process: Any, line: Line, block: Block) -> None:
+        self.process = process
+        self.line = line
+        self.block = block
+        self.task: Any = None
+        self.reply: Any = None
 
 
 class Workers:
@@ -69,49 +90,40 @@ class Workers:
         self.loss: Loss = network.loss
         self.count = count
         self._capacity = math.ceil(batch_size / count)
-        self._processes: list[Any] = []
-        self._pipes: list[Any] = []
+        self._spin = (os.cpu_count() or 1) >= count  # whoever waits may not take a processor from one that works
+        self._workers: list[_Worker] = []
         self._own: dict[str, Array] = {}
 
     def __enter__(self) -> Workers:
         import multiprocessing
 
         context = multiprocessing.get_context()
-        self._layout = {path: _Place(array) for path, array in self.network.arrays().items()}
-        parameters = _block(context, self._layout)
-        self._views = _views(parameters, self._layout)
-        images = (self._capacity, *(self.network.input_shape or ()))
-        self._gradients, self._images = [], []
+        layout = {path: spec(array) for path, array in self.network.arrays().items()}
+        sizes = {path: of.nbytes for path, of in layout.items()}
+        parameters = Block(context, sizes)
+        self._views = {path: parameters.view(path, of) for path, of in layout.items()}
+        shapes = (self.network.input_shape or (), self.network.output_shape or (), ())
+        inputs, outputs, numbers = (8 * self._capacity * math.prod(shape) for shape in shapes)
+        places = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
+        places |= {_place(path): size for path, size in sizes.items()}
         seed = _seed(self._rng)
         self._limited = self._limit(limits=1, user_api="blas")
         try:
             for number in range(1, self.count):
-                grads, x = _block(context, self._layout), context.RawArray(ctypes.c_byte, 8 * math.prod(images))
+                block, counters = Block(context, places), Line.counters(context)
                 here, there = context.Pipe()
-                arguments = (
-                    there,
-                    self.network,
-                    self.loss,
-                    self._layout,
-                    parameters,
-                    grads,
-                    x,
-                    images,
-                    [*seed, number],
-                )
+                shared = (there, counters, block, parameters, layout)
+                arguments = (self.network, self.loss, shared, [*seed, number], self._spin)
                 process = context.Process(target=_serve, args=arguments, daemon=True, name=f"gradwise-{number}")
                 process.start()
                 there.close()
-                self._processes.append(process)
-                self._pipes.append(here)
-                self._gradients.append(_views(grads, self._layout))
-                self._images.append((x, images))
+                self._workers.append(_Worker(process, Line(counters, True, here), block))
             for path, (owner, name) in self.network.owners().items():
                 self._own[path] = getattr(owner, name)
                 self._views[path][...] = self._own[path]
                 object.__setattr__(owner, name, self._views[path])
-            for worker in range(self.count - 1):  # they are up: what is wrong with the start shows here
-                self._answer(worker)
+            for number in range(len(self._workers)):  # they are up: what is wrong with the start shows here
+                self._wait(number)
         except BaseException:
             self.close()
             raise
@@ -122,18 +134,17 @@ class Workers:
 
     def close(self) -> None:
         """End the processes; the network has its own arrays again, with the values they have come to."""
-        for pipe in self._pipes:
+        for worker in self._workers:
             with suppress(OSError):
-                pipe.send(None)
-        for process in self._processes:
-            process.join(_PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-        for pipe in self._pipes:
-            pipe.close()
-        self._processes, self._pipes = [], []
+                _tell(worker.line, worker.block, "task", None)
+        for worker in self._workers:
+            worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.process.close()
+            worker.line.pipe.close()
+        self._workers = []
         for path, array in self._own.items():
             owner, name = self.network.owners()[path]
             array[...] = getattr(owner, name)
@@ -144,34 +155,34 @@ class Workers:
     def step(self, optimizer: Optimizer, batch: Batch, rng: np.random.Generator) -> tuple[float, Array]:
         """As `step` of one process: the batch's mean loss before it, and its predictions."""
         samples = len(batch.x)
-        if not self._processes or samples < self.count:
+        if not self._workers or samples < self.count:
             return step(self.network, self.loss, optimizer, batch, rng)
         self._share()
         parts = _parts(batch, self.count)
-        for worker, part in enumerate(parts[1:]):
-            self._send(worker, part, samples)
+        for number, part in enumerate(parts[1:]):
+            self._send(number, part, samples)
         error: Exception | None = None
         total, predictions = 0.0, []
-        found: dict[str, Array] = {}
+        found: dict[str, Any] = {}
         try:
             total, prediction, found = gradients(self.network, self.loss, parts[0], rng, samples)
             predictions.append(prediction)
         except (ValueError, TypeError) as own:
             error = own
-        for worker in range(self.count - 1):
-            answer = self._answer(worker)
-            if isinstance(answer, Exception):
-                error = error or answer
-            else:
-                total += answer[0]
-                predictions.append(answer[1])
+        for number, worker in enumerate(self._workers):
+            reply = self._reply(number)
+            if isinstance(reply, Exception):
+                error = error or reply
+            elif error is None:
+                total += float(worker.block.view("loss", _LOSS)[0])
+                at = reply.prediction
+                predictions.append(worker.block.view("prediction", at) if isinstance(at, Spec) else at)
+                for path, kept in reply.gradients.items():
+                    found[path] = _added(found[path], _held(worker.block, path, kept))
         if error is not None:
             raise error
         if not math.isfinite(total):
             raise NonFiniteError(f"the loss is {total}.")
-        for views in self._gradients:
-            for path in found:
-                found[path] = np.add(found[path], views[path], out=views[path])
         descend(self.network, optimizer, found)
         return total / samples, np.concatenate(predictions)
 
@@ -182,62 +193,94 @@ class Workers:
                 self._views[path][...] = getattr(owner, name)
                 object.__setattr__(owner, name, self._views[path])
 
-    def _send(self, worker: int, part: Batch, samples: int) -> None:
-        block, shape = self._images[worker]
-        x: Any = part.x
-        if len(part.x) <= shape[0] and part.x.shape[1:] == shape[1:]:
-            _image_view(block, part.x.shape, part.x.dtype)[...] = part.x
-            x = (part.x.shape, part.x.dtype)
+    def _send(self, number: int, part: Batch, samples: int) -> None:
+        """Put a part where the worker finds it; a message tells what lies there only where that has changed."""
+        worker = self._workers[number]
+        arrays: dict[str, Any] = {"x": part.x, "y": part.y, "weight": part.weight}
+        for name, array in arrays.items():
+            if array is not None:
+                arrays[name] = worker.block.put(name, array) or array  # what is too large goes by the message itself
+        task = (arrays, samples)
+        same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
         try:
-            self._pipes[worker].send((x, part.y, part.weight, samples))
+            _tell(worker.line, worker.block, "task", *(() if same else (task,)))
         except OSError:
-            raise self._gone(worker) from None
+            raise self._gone(number) from None
+        worker.task = task
 
-    def _answer(self, worker: int) -> Any:
-        """What a worker says; an error where it has died."""
-        from multiprocessing import connection
+    def _reply(self, number: int) -> Any:
+        """What a worker has made of its part, or its error."""
+        self._wait(number)
+        worker = self._workers[number]
+        if worker.block.view("reply", _NEWS)[0]:
+            worker.reply = worker.line.message()
+        return worker.reply
 
-        pipe, process = self._pipes[worker], self._processes[worker]
-        connection.wait([pipe, process.sentinel])
-        try:
-            if pipe.poll():
-                return pipe.recv()
-        except (EOFError, OSError):
-            pass
-        raise self._gone(worker)
+    def _wait(self, number: int) -> None:
+        worker = self._workers[number]
+        if not worker.line.wait(worker.process.sentinel, self._spin):
+            raise self._gone(number)
 
-    def _gone(self, worker: int) -> WorkerError:
-        process = self._processes[worker]
+    def _gone(self, number: int) -> WorkerError:
+        process = self._workers[number].process
         process.join(_PATIENCE)
         return WorkerError(
-            f"worker {worker + 2} of {self.count} has died (exit code {process.exitcode}): training has ended, and the"
+            f"worker {number + 2} of {self.count} has died (exit code {process.exitcode}): training has ended, and the"
             " network has the parameters of the last whole step. Out of memory? Then train with fewer workers."
         )
 
 
-class _Place:
-    """Where an array lies in a block: its shape, dtype and memory order; its offset is set by the block."""
-
-    def __init__(self, array: Array) -> None:
-        self.shape, self.dtype, self.strides = array.shape, array.dtype, array.copy(order="K").strides
-        self.nbytes, self.offset = array.nbytes, 0
+def _place(path: str) -> str:
+    """Where in a worker's block the gradient of a parameter lies."""
+    return f"gradient of {path}"
 
 
-def _block(context: Any, layout: Mapping[str, _Place]) -> Any:
-    """Shared memory for all the arrays of a layout, each on a cache line of its own."""
-    end = 0
-    for place in layout.values():
-        place.offset = end
-        end += -(-place.nbytes // 64) * 64
-    return context.RawArray(ctypes.c_byte, max(end, 1))
+def _tell(line: Line, block: Block, what: str, *message: Any) -> None:
+    """Ring, with a message or without."""
+    block.view(what, _NEWS)[0] = len(message)
+    if message:
+        line.send(message[0])
+    line.ring()
 
 
-def _views(block: Any, layout: Mapping[str, _Place]) -> dict[str, Array]:
-    return {p: np.ndarray(a.shape, a.dtype, block, a.offset, a.strides) for p, a in layout.items()}
+def _keep(block: Block, path: str, gradient: Any) -> _Kept:
+    """Put a gradient where the parent finds it; of a product its factors, where they are smaller."""
+    place = _place(path)
+    if isinstance(gradient, Product):
+        left, right = spec(gradient.left), spec(gradient.right)
+        if 2 * (left.nbytes + right.nbytes) <= block.sizes[place]:
+            block.view(place, left)[...] = gradient.left
+            block.view(place, right, left.nbytes)[...] = gradient.right
+            return left, right
+        gradient = np.asarray(gradient)
+    of = spec(gradient)
+    block.view(place, of)[...] = gradient
+    return (of,)
 
 
-def _image_view(block: Any, shape: Shape, dtype: np.dtype) -> Array:
-    return np.ndarray(shape, dtype, block)
+def _held(block: Block, path: str, kept: _Kept) -> Any:
+    """What `_keep` put there."""
+    place = _place(path)
+    if len(kept) == 1:
+        return block.view(place, kept[0])
+    return Product(block.view(place, kept[0]), block.view(place, kept[1], kept[0].nbytes))
+
+
+def _added(own: Any, other: Any) -> Any:
+    """The sum of two gradients, in the memory of the other. Of two products it is one product again: of their factors
+    side by side.
+    """
+    if isinstance(own, Product) and isinstance(other, Product):
+        return Product(_beside(own.left, other.left), _beside(own.right.T, other.right.T).T)
+    array = np.asarray(other)
+    return np.add(np.asarray(own), array, out=array)
+
+
+def _beside(one: Array, other: Array) -> Array:
+    """Two matrices' columns in one matrix, in the memory order of the first."""
+    if one.flags.c_contiguous:
+        return np.concatenate([one, other], axis=1)
+    return np.concatenate([one.T, other.T]).T
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:
@@ -264,45 +307,37 @@ def _one_blas_thread() -> Any:
     return threadpool_limits
 
 
-def _serve(
-    pipe: Any,
-    network: Layer,
-    loss: Loss,
-    layout: Mapping[str, _Place],
-    parameters: Any,
-    grads: Any,
-    images: Any,
-    shape: Shape,
-    seed: list[int],
-) -> None:
+def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int], spin: bool) -> None:
     """A worker's life: gradients of each part it is sent, until it is told to end or its parent has gone."""
     import multiprocessing
-    from multiprocessing import connection
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _one_blas_thread()(limits=1, user_api="blas")
-    chain: Any = network
-    shared, own = _views(parameters, layout), _views(grads, layout)
-    for path, (owner, name) in chain.owners().items():
-        object.__setattr__(owner, name, shared[path])
+    pipe, counters, block, parameters, layout = shared
+    line = Line(counters, False, pipe)
+    for path, (owner, name) in network.owners().items():
+        object.__setattr__(owner, name, parameters.view(path, layout[path]))
     rng = np.random.default_rng(seed)
     parent: Any = multiprocessing.parent_process()
-    pipe.send("ready")
-    while pipe in connection.wait([pipe, parent.sentinel]):
-        try:
-            task = pipe.recv()
-        except (EOFError, OSError):
-            return
+    task: Any = None
+    said: Any = None
+    line.ring()
+    while line.wait(parent.sentinel, spin):
+        if block.view("task", _NEWS)[0]:
+            task = line.message()
         if task is None:
             return
-        x, y, weight, samples = task
-        if isinstance(x, tuple):
-            x = _image_view(images, *x)
+        arrays, samples = task
+        batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in arrays.items()))
+        reply: Any
         try:
             with np.errstate(all="ignore"):
-                total, prediction, found = gradients(chain, loss, Batch(x, y, weight), rng, samples)
-            for path, gradient in found.items():
-                own[path][...] = np.asarray(gradient)
-            pipe.send((total, np.ascontiguousarray(prediction)))
+                total, prediction, found = gradients(network, loss, batch, rng, samples)
+            block.view("loss", _LOSS)[0] = total
+            at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
+            reply = _Reply(at, {path: _keep(block, path, gradient) for path, gradient in found.items()})
         except (ValueError, TypeError) as error:
-            pipe.send(error)
+            reply = error
+        same = isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) and reply == said
+        said = reply if isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) else None
+        _tell(line, block, "reply", *(() if same else (reply,)))

@@ -138,6 +138,9 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     """Dy (N, O, OH, OW), kernel (kh, kw, C, O) -> (N, C, H, W): the adjoint of `convolve` by its input."""
     inner = (g.window[0] - 1 - g.before[0], g.window[1] - 1 - g.before[1])
     after = (g.window[0] - 1 - g.after[0], g.window[1] - 1 - g.after[1])
+    channels, filters = kernel.shape[2:]
+    if filters > channels and winograd.pays(g, channels, filters, np.result_type(dy, kernel)):
+        return outermost(winograd.input_gradient(innermost(dy), kernel, g))
     if g.stride == (1, 1) and min(*inner, *after) >= 0:
         # Stride 1: the full correlation of dy with the kernel turned by 180 degrees.
         turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, O, C)

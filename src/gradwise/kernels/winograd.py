@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradwise.kernels.windows import Geometry, pad
+from gradwise.kernels.windows import Geometry, crop, pad
 from gradwise.typing import Array
 
 _B = np.array(
@@ -74,6 +74,48 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
         part = spread[..., begin * batch : begin * batch + numbers]
         total += np.matmul(patches, part.transpose(0, 1, 3, 2)).sum(axis=0)
     return np.matmul(_G.T, total.reshape(6, -1)).reshape(3, kw, channels, filters)
+
+
+def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
+    """dy (O, OH, OW, N) contiguous, kernel (3, kw, C, O) -> (C, H, W, N): the exact adjoint of `convolve`.
+
+    Each shift of the kernel gives C rows of one product, which are added where they belong: for more filters than
+    channels that moves less than copying each shift of dy. 32 -> 64 channels, batch 16, 4.8 -> 2.7 ms; 32 -> 32 loses.
+    """
+    _, kw, channels, filters = kernel.shape
+    (height, width), batch = g.output, dy.shape[3]
+    weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw * channels, filters)
+    tiles, wide = -(-height // 4), (width + kw - 1) * batch
+    step = -(-width // -(-width // max(1, min(width, _SMALL // (kw * channels * filters * batch)))))
+    several = max(1, min(tiles, _CACHED // (6 * channels * wide)))
+    padded = np.empty((channels, 4 * tiles + 2, width + kw - 1, batch), np.float32)
+    c, h = padded.strides[:2]
+    over = np.zeros((channels, 2, wide), np.float32)  # what a tile adds to the first two rows of the next
+    for tile in range(0, tiles, several):
+        count = min(several, tiles - tile)
+        spread = _spread(dy, tile, count)  # (T', 6, O, OW*N)
+        transformed = np.empty((count, 6, channels, wide), np.float32)
+        done = 0  # columns times N that hold a sum already
+        for begin in range(0, width, step):
+            size = min(step, width - begin) * batch
+            products = np.matmul(weights, spread[..., begin * batch : begin * batch + size])  # (T', 6, kw*C, OW'*N)
+            for j in range(kw):
+                start = (begin + j) * batch
+                target = transformed[..., start : start + size]
+                share = products[:, :, j * channels : (j + 1) * channels]
+                both = min(max(done - start, 0), size)
+                target[..., :both] += share[..., :both]
+                target[..., both:] = share[..., both:]
+                done = max(done, start + size)
+        rows = transformed.transpose(0, 2, 1, 3)  # (T', C, 6, W*N)
+        four = np.ndarray((count, channels, 4, wide), np.float32, padded, 4 * tile * h, (4 * h, c, h, padded.itemsize))
+        np.matmul(_B.T[:4], rows, out=four)
+        two = np.matmul(_B.T[4:], rows)  # (T', C, 2, W*N)
+        four[0, :, :2] += over
+        four[1:, :, :2] += two[:-1]
+        over = two[-1]
+    padded[:, 4 * tiles :] = over.reshape(channels, 2, -1, batch)
+    return crop(padded, g)
 
 
 def _patches(x: Array, kw: int, filters: int, g: Geometry, small: int = _SMALL) -> Iterator[tuple[int, int, Array]]:

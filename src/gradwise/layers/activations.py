@@ -31,6 +31,10 @@ class ReLU(_Activation):
         y = kernel.relu(x)
         return y, Pullback(input=lambda dy: dy * (y > 0))
 
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The output alone."""
+        return kernel.relu(x)
+
 
 class LeakyReLU(_Activation):
     """x where x > 0, else negative_slope * x; the derivative at exactly 0 is negative_slope.

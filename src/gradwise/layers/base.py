@@ -34,16 +34,14 @@ def _recorded(build: Callable[..., Shape]) -> Callable[..., Shape]:
     return recorded
 
 
-def _guarded(vjp: Callable[..., tuple[Array, Pullback]]) -> Callable[..., tuple[Array, Pullback]]:
-    """A layer's `vjp`, behind the checks of its input; three comparisons where all is well."""
+def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer's `vjp` or `forward`, behind the checks of its input; three comparisons where all is well."""
 
-    @functools.wraps(vjp)
-    def guarded(
-        self: Layer, x: Array, training: bool = False, rng: np.random.Generator | None = None
-    ) -> tuple[Array, Pullback]:
+    @functools.wraps(run)
+    def guarded(self: Layer, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Any:
         if type(x) is not np.ndarray or x.dtype.kind != "f" or x.shape[1:] != self.input_shape:
             x = self.admit(x)
-        return vjp(self, x, training, rng)
+        return run(self, x, training, rng)
 
     return guarded
 
@@ -89,7 +87,7 @@ class Layer:
     output_shape: Shape | None = None
 
     def __init_subclass__(cls) -> None:
-        """Give the subclass's own `build` and `vjp` the checks that all layers share."""
+        """Give the subclass's own `build`, `vjp` and `forward` the checks that all layers share."""
         super().__init_subclass__()
         for kind in ("parameters", "state"):
             names = getattr(cls, kind)
@@ -99,8 +97,9 @@ class Layer:
                 raise DTypeError(f"{cls.__name__}.{kind} is a tuple of names, such as ('kernel',), but is {names!r}.")
         if "build" in cls.__dict__:
             cls.build = _recorded(cls.build)  # type: ignore[method-assign]
-        if "vjp" in cls.__dict__:
-            cls.vjp = _guarded(cls.vjp)  # type: ignore[method-assign]
+        for name in ("vjp", "forward"):
+            if name in cls.__dict__:
+                setattr(cls, name, _guarded(cls.__dict__[name]))
 
     # What a layer is
 
@@ -114,7 +113,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} must define vjp(x, training, rng)")
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
-        """The layer's output for a batch, (N, *input_shape)."""
+        """The layer's output for a batch, (N, *input_shape). A subclass may say how that goes with less work."""
         return self.vjp(x, training, rng)[0]
 
     def accepts(self, shape: Shape) -> bool:

@@ -89,6 +89,10 @@ class Conv2D(Layer):
             derivatives["bias"] = lambda dy: conv.bias_gradient(dy)  # (O,)
         return y, Pullback(input=lambda dy: conv.input_gradient(dy, kernel, g), **derivatives)  # (N, C, H, W)
 
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The output alone."""
+        return conv.convolve(x, self.kernel, self.bias, self.windows(x.shape[1:]))
+
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape)."""
         gradients = {"kernel": conv.sample_kernel_gradients(x, dy, self.windows(x.shape[1:]))}

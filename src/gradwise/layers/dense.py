@@ -85,6 +85,10 @@ class Dense(Layer):
         pullback = Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
         return dense.forward(x, kernel, bias), pullback
 
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The output alone."""
+        return dense.forward(x, self.kernel, self.bias)
+
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape): the outer products that `vjp` sums."""
         gradients = {"kernel": x[:, :, None] * dy[:, None, :], "bias": dy}

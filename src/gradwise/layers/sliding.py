@@ -38,9 +38,12 @@ def place(layer: Layer, shape: Shape, window: Size, stride: Size, padding: Paddi
         if len(shape) == 2:
             hint = " Images without channels are x[:, None]."
         raise ShapeError(repr(layer), f"takes images (N, channels, height, width), but got {features(shape)}.{hint}")
-    key = [tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in (window, stride, padding)]
-    g = _geometry(shape, *key, type(layer).__name__)
-    if min(g.output) < 1:
+    try:
+        g = _geometry(shape, window, stride, padding, type(layer).__name__)
+    except TypeError:  # a list cannot be looked up
+        key = [tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in (window, stride, padding)]
+        g = _geometry(shape, *key, type(layer).__name__)
+    if g.output[0] < 1 or g.output[1] < 1:
         high, wide = (low + size + more for low, size, more in zip(g.before, g.image, g.after, strict=True))
         raise ShapeError(
             repr(layer),

@@ -23,7 +23,7 @@ from gradwise.kernels import conv
 from gradwise.kernels.windows import Geometry, innermost, outermost
 from gradwise.typing import Array
 
-_CACHED = 1 << 17  # numbers of the outputs worked on at a time
+_CACHED = 1 << 18  # numbers of the outputs worked on at a time: 1.0 of the time, 1 << 16 1.2, 1 << 14 2
 _TINY = 16_000  # multiplications of a row, below which all rows are copied for one product of each of a window's rows
 _DEEP = 100  # numbers of a patch from which the zeros cost more than the copies
 
@@ -78,7 +78,7 @@ def _pieces(x: Array, g: Geometry, pooling: Geometry, filters: int, dtype: np.dt
     """Piece by piece of the pooled images, its patches (R*ph, kh*S*C, PW'*N)."""
     (ph, pw), (height, width), batch = pooling.window, pooling.output, x.shape[3]
     row = ph * pw * filters * batch  # numbers made of a pooled row, for each pooled column
-    step = min(width, max(1, 4 * _CACHED // row))
+    step = min(width, max(1, _CACHED // row))
     rows = max(1, _CACHED // (row * step))
     for columns, patches in conv.blocks(x, _together(g, pooling), step, dtype):
         deep, numbers = patches.shape[1:]
@@ -149,7 +149,8 @@ def _route(dy: Array, larger: list[Array], targets: list[Array]) -> None:
     """Send dy to the last target that was larger than all before it: the adjoint of `_compete`."""
     for number in range(len(larger) - 1, -1, -1):
         target = targets[number + 1]
-        np.multiply(dy, larger[number], out=target)
+        np.copyto(target, larger[number])
+        target *= dy  # by numbers: 32 us of 590 KB, by truth values themselves 41
         dy = np.subtract(dy, target, out=None if number else targets[0])  # exact: all of it, or nothing
     if not larger:
         targets[0][...] = dy

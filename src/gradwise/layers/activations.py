@@ -29,7 +29,7 @@ class ReLU(_Activation):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         y = kernel.relu(x)
-        return y, Pullback(input=lambda dy: dy * (y > 0))
+        return y, Pullback(input=lambda dy: kernel.relu_gradient(dy, y))
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The output alone."""

@@ -165,7 +165,7 @@ class SGD(Optimizer):
         self.weight_decay = weight_decay
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
-        values = parameter[part]
+        values = parameter if part is ALL else parameter[part]
         if self.weight_decay:
             gradient = gradient + self.weight_decay * values
         if self.momentum:

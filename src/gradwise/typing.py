@@ -67,5 +67,8 @@ class Pullback:
 
     def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
         """What training asks for: trained parameters' gradients first, then the input's if an earlier layer learns."""
-        gradients = {name: derivative(dy) for name, derivative in self._parameters.items()} if trains else {}
+        gradients = {}
+        if trains:
+            for name, derivative in self._parameters.items():
+                gradients[name] = derivative(dy)
         return (self.input(dy) if needs_input else None), gradients

@@ -40,42 +40,48 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
     work = kernel.size * len(x)
-    pieces = _SMALL < work <= _SEVERAL or (work > _SMALL and 1 < len(x) <= _FEW)
-    rows = work > _SMALL and kernel.shape[1] <= _NARROW and x.flags.c_contiguous and len(x) > _FEW
-    if not pieces and not rows:
-        z = kernel.T @ x.T  # (out, N)
-    elif not rows:
-        first, *rest = _parts(len(kernel), work)
-        z = kernel[first].T @ x[:, first].T
-        for part in rest:
-            z += kernel[part].T @ x[:, part].T
-    else:
-        y = np.empty((len(x), kernel.shape[1]), np.result_type(x, kernel))
-        for part in _parts(len(x), work) if pieces else [slice(None)]:
-            np.matmul(x[part], kernel, out=y[part])
-        z = np.ascontiguousarray(y.T)
+    z = kernel.T @ x.T if work <= _SMALL else _large(x, kernel, work)  # (out, N)
     if bias is not None:
         z += bias[:, None]
     return z.T
 
 
+def _large(x: Array, kernel: Array, work: int) -> Array:
+    """`forward` without the bias, transposed, of a product that BLAS would pack."""
+    samples = len(x)
+    pieces = work <= _SEVERAL or 1 < samples <= _FEW
+    rows = kernel.shape[1] <= _NARROW and samples > _FEW and x.flags.c_contiguous
+    if rows:
+        y = np.empty((samples, kernel.shape[1]), np.result_type(x, kernel))
+        for part in _parts(samples, work) if pieces else [slice(None)]:
+            np.matmul(x[part], kernel, out=y[part])
+        return np.ascontiguousarray(y.T)
+    if not pieces:
+        return kernel.T @ x.T
+    first, *rest = _parts(len(kernel), work)
+    z = kernel[first].T @ x[:, first].T
+    for part in rest:
+        z += kernel[part].T @ x[:, part].T
+    return z
+
+
 def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
     """x (N, in), dy (N, out) -> (in, out), in the memory order of the kernel."""
-    flipped = kernel.flags.f_contiguous and not kernel.flags.c_contiguous
+    flipped = not kernel.flags.c_contiguous
     if flipped and kernel.size > _TINY and not x.flags.c_contiguous:
         # Batch innermost: the other order, and a copy; 784 -> 10, 128 samples, 79 -> 31.
-        return np.asfortranarray(_product(x, np.ascontiguousarray(dy), "C"))
-    return _product(x, dy, "F" if flipped else "C")
+        return np.asfortranarray(_product(x, np.ascontiguousarray(dy), False))
+    return _product(x, dy, flipped)
 
 
-def _product(x: Array, dy: Array, order: Literal["C", "F"]) -> Array:
-    """x (N, in), dy (N, out) -> x.T @ dy, (in, out), in a memory order."""
+def _product(x: Array, dy: Array, flipped: bool) -> Array:
+    """x (N, in), dy (N, out) -> x.T @ dy, (in, out); flipped, (out, in) in memory."""
     (samples, inputs), units = x.shape, dy.shape[1]
     work = samples * inputs * units
-    if not _SMALL < work <= _SEVERAL:
-        return x.T @ dy if order == "C" else (dy.T @ x).T
-    gradient = np.empty((inputs, units), np.result_type(x, dy), order)
-    rows = np.asarray(dy, order=order)
+    if work <= _SMALL or work > _SEVERAL:
+        return (dy.T @ x).T if flipped else x.T @ dy
+    gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")
+    rows = np.asarray(dy, order="F" if flipped else "C")
     for part in _parts(inputs, work):
         np.matmul(x.T[part], rows, out=gradient[part])
     return gradient
@@ -83,10 +89,11 @@ def _product(x: Array, dy: Array, order: Literal["C", "F"]) -> Array:
 
 def input_gradient(dy: Array, kernel: Array) -> Array:
     """dy (N, out), kernel (in, out) -> (N, in), batch innermost in memory."""
-    work = kernel.size * len(dy)
-    if not (work > _SMALL and 1 < len(dy) <= _FEW):
+    samples = len(dy)
+    work = kernel.size * samples
+    if work <= _SMALL or not 1 < samples <= _FEW:
         return (kernel @ dy.T).T
-    z = np.empty((len(kernel), len(dy)), np.result_type(kernel, dy))
+    z = np.empty((len(kernel), samples), np.result_type(kernel, dy))
     for part in _parts(len(kernel), work):
         np.matmul(kernel[part], dy.T, out=z[part])
     return z.T

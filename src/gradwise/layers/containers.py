@@ -202,7 +202,8 @@ class ChainPullback(Pullback):
             index, pullback = steps.pop()
             wanted = needs_input or len(steps) > stop
             cotangent, own = pullback.train(cotangent, wanted, trains and layers[index].trainable)
-            _collect(gradients, own, tables[index])
+            if own:
+                _collect(gradients, own, tables[index])
         return cotangent, gradients
 
 

@@ -78,10 +78,12 @@ class Dense(Layer):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
-        derivatives: dict[str, Derivative] = {"kernel": lambda dy: dense.kernel_gradient(x, dy, kernel)}  # (in, units)
+        derivatives: dict[str, Derivative] = {
+            "input": lambda dy: dense.input_gradient(dy, kernel),  # (N, in)
+            "kernel": lambda dy: dense.kernel_gradient(x, dy, kernel),  # (in, units)
+        }
         if bias is not None:
             derivatives["bias"] = lambda dy: np.add.reduce(dy, axis=0)  # (units,)
-        derivatives["input"] = lambda dy: dense.input_gradient(dy, kernel)  # (N, in)
         pullback = Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
         return dense.forward(x, kernel, bias), pullback
 

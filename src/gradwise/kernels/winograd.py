@@ -55,7 +55,7 @@ def convolve(x: Array, kernel: Array, g: Geometry) -> Array:
     """x (C, H, W, N) contiguous, kernel (3, kw, C, O) -> (O, OH, OW, N)."""
     _, kw, channels, filters = kernel.shape
     weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw * channels, filters)
-    weights = np.ascontiguousarray(weights.transpose(0, 2, 1))  # (6, O, kw*C)
+    weights = weights.transpose(0, 2, 1)  # (6, O, kw*C)
     y = np.empty((filters, *g.output, x.shape[3]), np.float32)
     for tile, begin, patches in _patches(x, kw, filters, g):
         _finish(np.matmul(weights, patches), y, tile, begin)  # (T', 6, O, OW'*N)

@@ -47,6 +47,10 @@ class Flatten(Layer):
         shape = x.shape[1:]
         return _fold(x, (math.prod(shape),)), Pullback(input=lambda dy: _fold(dy, shape))
 
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The output alone."""
+        return _fold(np.moveaxis(x, 1, -1) if self.channels_last and x.ndim > 2 else x, (-1,))
+
 
 class Reshape(Layer):
     """Each sample in another shape, row-major.  x: (N, ...) -> y: (N, *shape).

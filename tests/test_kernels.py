@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, conv, pool, winograd
+from gradwise.kernels import activations, conv, dense, pool, pooled, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -208,6 +208,65 @@ def test_normal_distribution_function():
     np.testing.assert_allclose(
         single, [0.5 * math.erfc(-float(v) / math.sqrt(2)) for v in x.astype(np.float32)], rtol=2e-5, atol=1e-37
     )
+
+
+@given(
+    st.integers(1, 5), channels, st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), windows, strides, paddings,
+    st.sampled_from([(1, 2), (2, 2), (3, 2), (2, 3), (1, 3)]), st.sampled_from([1, 40, 300, 1 << 18]),
+    st.sampled_from([0, 16_000]), st.booleans(), st.integers(0, 99),
+)  # fmt: skip
+def test_convolution_with_pooling(n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, ties, seed):
+    """The same numbers as one after the other, in pieces of any size, also where a maximum stands in several places."""
+    g = placed((height, width), window, stride, padding)
+    p = None if g is None else placed(g.output, pool_size, pool_size, "valid")
+    if p is None:
+        return
+    assert pooled.pays(g, p, c)
+    x = images(n, c, height, width, seed, whole=ties)
+    draw = np.random.default_rng(seed)
+    kernel = draw.integers(-1, 2, (*window, c, o)).astype(float) if ties else draw.standard_normal((*window, c, o))
+    bias = draw.integers(-3, 4, o).astype(float)
+    between = conv.convolve(x, kernel, bias, g)
+    y, saved = pool.max_pool(between, p)
+    dy = images(n, o, *p.output, seed + 1)
+    before = pool.max_pool_gradient(dy, saved, p)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pooled, "_CACHED", cached)
+        patch.setattr(pooled, "_TINY", tiny)
+        found, winners = pooled.convolve(x, kernel, bias, g, p, True)
+        np.testing.assert_allclose(found, y, atol=1e-12)
+        np.testing.assert_array_equal(pooled.convolve(x, kernel, bias, g, p, False)[0], found)
+        gradient = pooled.kernel_gradient(x, dy, winners, g, p)
+        np.testing.assert_allclose(gradient, conv.kernel_gradient(x, before, g), atol=1e-11)
+        back = pooled.input_gradient(dy, kernel, winners, g, p)
+        np.testing.assert_allclose(back, conv.input_gradient(before, kernel, g), atol=1e-11)
+
+
+@given(
+    st.sampled_from([1, 2, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 40, 150]),
+    st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from([50, 4000, 1_000_000]),
+    st.sampled_from([100, 300_000, 2_500_000]),
+)  # fmt: skip
+def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several):
+    """In every memory order, and whether made whole or of pieces."""
+    draw = np.random.default_rng(0)
+    x = np.asarray(draw.standard_normal((n, inputs)), order=of_x)
+    kernel, bias = np.asarray(draw.standard_normal((inputs, units)), order=of_kernel), draw.standard_normal(units)
+    dy = np.asarray(draw.standard_normal((n, units)), order=of_dy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "_SMALL", small)
+        patch.setattr(dense, "_SEVERAL", several)
+        np.testing.assert_allclose(dense.forward(x, kernel, bias), x @ kernel + bias, atol=1e-10)
+        np.testing.assert_allclose(dense.forward(x, kernel, None), x @ kernel, atol=1e-10)
+        gradient = dense.kernel_gradient(x, dy, kernel)
+        np.testing.assert_allclose(gradient, x.T @ dy, atol=1e-10)
+        assert gradient.flags.c_contiguous == kernel.flags.c_contiguous
+        np.testing.assert_allclose(dense.input_gradient(dy, kernel), dy @ kernel.T, atol=1e-10)
+
+
+def test_dense_kernels_lie_as_their_shape_wants():
+    assert dense.order(9216, 128) == "C"
+    assert dense.order(784, 10) == dense.order(784, 1024) == "F"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

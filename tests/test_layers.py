@@ -190,3 +190,47 @@ def test_channels_last_flatten_is_the_transposed_order():
 def test_relu_is_flat_at_zero():
     _, pullback = ReLU().vjp(np.array([[-1.0, 0.0, 2.0]]))
     np.testing.assert_array_equal(pullback.input(np.ones((1, 3))), [[0, 0, 1]])
+
+
+def test_errors_of_a_convolution_and_its_pooling_name_the_one_that_refuses():
+    with pytest.raises(
+        ShapeError, match=r"layer 0 \(Conv2D\(2\)\) has a window of 3 x 3, larger than the image of 2 x 2"
+    ):
+        Chain([Conv2D(2), MaxPooling2D(2)]).build((1, 2, 2))
+    net = Chain([Conv2D(2), ReLU(), MaxPooling2D(4)])
+    net.build((1, 8, 8))
+    with pytest.raises(
+        ShapeError, match=r"layer 2 \(MaxPooling2D\(pool_size=4\)\) has a window of 4 x 4, larger than the image"
+    ) as caught:
+        net.forward(np.zeros((1, 1, 5, 5), np.float32))
+    assert "The layer before it, ReLU(), gave (N, 2, 3, 3)" in str(caught.value)
+    with pytest.raises(
+        ShapeError, match=r"layer 0 \(Conv2D\(2\)\) was built for images of \(1, 8, 8\), but got images of \(3, 8, 8\)"
+    ):
+        net.vjp(np.zeros((1, 3, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_convolution_and_its_pooling_train_as_each_by_itself(frozen):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((3, 2, 9, 9)), rng.standard_normal((3, 4, 3, 3))
+    first, pooling = Conv2D(4, trainable=not frozen), MaxPooling2D(2)
+    net = Chain([first, ReLU(), pooling])
+    net.build((2, 9, 9), 0)
+    between, one = first.vjp(x)
+    _, other = pooling.vjp(np.maximum(between, 0))
+    wanted_dx, wanted = one(other.input(dy) * (between > 0))
+    dx, gradients = net.vjp(x, training=True)[1].train(dy, needs_input=True)
+    np.testing.assert_allclose(dx, wanted_dx, atol=1e-12)
+    assert set(gradients) == (set() if frozen else {"0.kernel", "0.bias"})
+    for path, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, wanted[path[2:]], atol=1e-12)
+
+
+def test_layers_may_change_after_a_chain_has_run():
+    net = Chain([ReLU(), Flatten()])
+    net.build((2, 2))
+    x = np.full((1, 2, 2), -1.0)
+    assert not net.forward(x).any()
+    net.layers[0] = LeakyReLU(0.5)
+    np.testing.assert_array_equal(net.forward(x), np.full((1, 4), -0.5))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 import gradwise as gw
 from gradwise import Callback, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, Network, Pullback, ReLU
 from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, ShapeError, WorkerError
+from gradwise.training import shared
 
 pytest.importorskip("threadpoolctl")
 METHODS = [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
@@ -155,6 +157,62 @@ def test_a_worker_that_dies(where, code):
 def test_an_error_in_a_worker_is_the_parents():
     with pytest.raises(ShapeError, match="does not like this"):
         network(Mortal("exception")).fit(*images(), workers=2, verbose=False)
+
+
+def wide(n=12):
+    """A network whose first kernel goes as its factors: few samples, many numbers."""
+    rng = np.random.default_rng(0)
+    net = Network([Dense(300), ReLU(), Dense(3)], gw.SoftmaxCrossEntropy(), input_shape=400, random_state=0)
+    return net, rng.random((n, 400), dtype=np.float32), rng.integers(0, 3, n)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: gw.SGD(0.1), lambda: gw.Adam(0.01, epsilon=1e-3), lambda: gw.SGD(0.1, clip_norm=0.1)]
+)
+@pytest.mark.parametrize("innermost", [False, True])
+def test_large_kernels(make, innermost, method):
+    one, x, y = wide()
+    two, _, _ = wide()
+    if innermost:
+        x = np.asfortranarray(x)
+    steps = [make(), make()]
+    with gw.Workers(two, 2, len(x)) as team:
+        for size in (12, 12, 9, 12):
+            wanted = one.train_step(x[:size], y[:size], steps[0])
+            assert two.train_step(x[:size], y[:size], steps[1], workers=team) == pytest.approx(wanted, abs=1e-5)
+    for path, array in one.parameters().items():
+        np.testing.assert_allclose(two.parameters()[path], array, rtol=0, atol=1e-4)
+
+
+def test_a_line_wakes_who_sleeps_and_keeps_its_messages():
+    counters = shared.Line.counters(multiprocessing)
+    pipes = multiprocessing.Pipe()
+    here, there = shared.Line(counters, True, pipes[0]), shared.Line(counters, False, pipes[1])
+    never, _held = multiprocessing.Pipe()
+    waiting = threading.Thread(target=lambda: heard.append(there.wait(never, spin=False)))
+    heard = []
+    waiting.start()
+    time.sleep(0.1)  # it sleeps by now
+    here.send({"task": 1})
+    here.ring()
+    waiting.join(10)
+    assert heard == [True]
+    assert there.message() == {"task": 1}
+    there.ring()
+    assert here.wait(never, spin=True)
+    pipes[1].close()
+    assert not here.wait(never, spin=False)
+
+
+def test_blocks_hold_arrays_in_their_own_order():
+    block = shared.Block(multiprocessing, {"a": 64, "b": 24})
+    for array in (np.arange(6.0).reshape(2, 3).T, np.arange(6, dtype=np.int32)):
+        of = block.put("a", array)
+        held = block.view("a", of)
+        np.testing.assert_array_equal(held, array)
+        assert held.flags.c_contiguous == array.flags.c_contiguous
+    assert block.put("b", np.zeros(4)) is None
+    np.testing.assert_array_equal(block.view("a", of), np.arange(6))
 
 
 def test_divergence():

@@ -212,7 +212,8 @@ class SoftmaxCrossEntropy(ClassLoss):
         """Of labels (N,), in fewer passes than of rows."""
         z = np.ascontiguousarray(prediction.T)  # (classes, N)
         samples = z.shape[1]
-        entry = target * samples + np.arange(samples)  # of the flattened arrays: 0.14 us a look-up, by (row, column) 0.84
+        # Places in the flattened arrays: a look-up takes 0.14 us, by (row, column) 0.84.
+        entry = target * samples + np.arange(samples)
         z = z - np.maximum.reduce(z, axis=0)
         e = np.exp(z)
         total = np.add.reduce(e, axis=0)  # (N,)

@@ -18,8 +18,8 @@ from gradwise.typing import Array
 # gradient 29 -> 24. Others lose up to a fifth, but no second thread is waited for, which can take three times as long.
 _SMALL = 1_000_000
 _SEVERAL = 2_500_000
-# Of so few samples all products are made so, for packing a kernel costs more than they do: 9216 -> 128, 8 samples on one
-# thread, forwards 435 -> 226, the input's gradient 407 -> 222; 16 samples on two threads would take 330 -> 410.
+# Of so few samples all products are made so, for packing a kernel costs more than they do: 9216 -> 128, 8 samples on
+# one thread, forwards 435 -> 226, the input's gradient 407 -> 222; 16 samples on two threads would take 330 -> 410.
 _FEW = 8
 _TINY = 4096  # numbers of a kernel up to which no order of its gradient is slow
 # Above that, contiguous rows are best multiplied as they are where there are few units: 784 -> 80, 128 samples,

@@ -60,7 +60,7 @@ class Winners(NamedTuple):
 def pays(g: Geometry, pooling: Geometry, channels: int) -> bool:
     """Whether the two can go together, and are faster so."""
     beside = pooling.stride == pooling.window and not any(pooling.before) and not any(pooling.after)
-    small = max(pooling.window) <= 3 and 1 < pooling.window[1]
+    small = max(pooling.window) <= 3 and pooling.window[1] > 1
     return beside and small and g.window[0] * g.window[1] * channels < _DEEP and min(pooling.output) > 0
 
 
@@ -125,34 +125,29 @@ def convolve(
             by_row, _ = _compete([maxima[:, a] for a in range(ph)], target)
             winners.append(Winners(piece, by_column, by_row))
         else:
-            _highest([_highest([z[:, a, b] for a in range(ph) for b in range(pw)])], target)
+            _highest([z[:, a, b] for a in range(ph) for b in range(pw)], target)
     if bias is not None:
         y += bias[:, None, None, None]
     return outermost(y), winners
 
 
-def _highest(arrays: list[Array], out: Array | None = None) -> Array:
-    """The elementwise maximum of some arrays."""
-    if len(arrays) == 1:
-        if out is None:
-            return arrays[0]
-        out[...] = arrays[0]
-        return out
-    highest = np.maximum(arrays[0], arrays[1], out=out)
+def _highest(arrays: list[Array], out: Array) -> None:
+    """The elementwise maximum of several arrays."""
+    np.maximum(arrays[0], arrays[1], out=out)
     for array in arrays[2:]:
-        np.maximum(highest, array, out=highest)
-    return highest
+        np.maximum(out, array, out=out)
 
 
 def _compete(arrays: list[Array], out: Array | None = None) -> tuple[list[Array], Array]:
     """For each array but the first, where it is larger than all before it; and the maximum of all."""
     larger = []
     highest = arrays[0]
-    for number, array in enumerate(arrays[1:]):
+    for array in arrays[1:]:
         larger.append(array > highest)
-        last = number == len(arrays) - 2
-        highest = np.maximum(highest, array, out=out if last else None)
-    return larger, highest if larger or out is None else _highest([highest], out)
+        highest = np.maximum(highest, array, out=out)
+    if out is not None and not larger:
+        out[...] = highest
+    return larger, highest
 
 
 def _route(dy: Array, larger: list[Array], targets: list[Array]) -> None:

@@ -72,7 +72,9 @@ class Dense(Layer):
                 repr(self), f"takes (N, features), but got {features(input_shape)}. Put Flatten() before it."
             )
         kernel = self.kernel_initializer((input_shape[0], self.units), rng, self.dtype)
-        self.kernel = kernel if isinstance(kernel, Placeholder) else np.asarray(kernel, order=dense.order(*kernel.shape))
+        if not isinstance(kernel, Placeholder):
+            kernel = np.asarray(kernel, order=dense.order(*kernel.shape))
+        self.kernel = kernel
         self.bias = self.bias_initializer((self.units,), rng, self.dtype) if self.use_bias else None
         return (self.units,)
 

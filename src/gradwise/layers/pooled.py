@@ -35,7 +35,7 @@ class PooledConvolution:
         y, winners = pooled.convolve(x, kernel, bias, g, p, True)
         derivatives = {"kernel": lambda dy: pooled.kernel_gradient(x, dy, winners, g, p)}
         if bias is not None:
-            derivatives["bias"] = lambda dy: conv.bias_gradient(dy)  # each number of dy goes to one place before pooling
+            derivatives["bias"] = lambda dy: conv.bias_gradient(dy)  # pooling hands each number on to one place
         return y, Pullback(input=lambda dy: pooled.input_gradient(dy, kernel, winners, g, p), **derivatives)
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:

@@ -1,8 +1,8 @@
 """Training in several processes: each takes its part of every batch, and the gradients are summed.
 
-Parameters, batches, predictions and gradients lie in shared memory. Each process has one BLAS thread: two processes with
-half a batch each train a network of convolutions up to 1.9 times as fast as one with two threads, for most of its time
-goes into elementwise steps and small products, which BLAS does not share out.
+Parameters, batches, predictions and gradients lie in shared memory. Each process has one BLAS thread: two processes
+with half a batch each train a network of convolutions up to 1.9 times as fast as one with two threads, for most of its
+time goes into elementwise steps and small products, which BLAS does not share out.
 """
 
 from __future__ import annotations
@@ -18,26 +18,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, WorkerError
-from gradwise.kernels.products import Product
 from gradwise.layers.base import positive
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
-from gradwise.training.shared import Block, Line, Spec, spec
+from gradwise.training.shared import NEWS, Block, Kept, Line, Spec, added, held, keep, place, spec, tell
 from gradwise.training.step import descend, gradients, step
-from gradwise.typing import Array, Shape
+from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
-_LOSS, _NEWS = Spec((1,), "<f8", "C"), Spec((1,), "<i8", "C")
-_Kept = tuple[Spec, ...]  # one: a gradient; two: the factors whose product it is
+_LOSS = Spec((1,), "<f8", "C")
 
 
 class _Reply(NamedTuple):
     """What a worker has made of its part: where its prediction lies, or that itself, and where its gradients do."""
 
     prediction: Spec | Array
-    gradients: dict[str, _Kept]
+    gradients: dict[str, Kept]
 
 
 class _Worker:
@@ -90,8 +88,9 @@ class Workers:
         self.loss: Loss = network.loss
         self.count = count
         self._capacity = math.ceil(batch_size / count)
-        self._spin = (os.cpu_count() or 1) >= count  # whoever waits may not take a processor from one that works
+        self._spin = _processors() >= count  # whoever waits may not take a processor from one that works
         self._workers: list[_Worker] = []
+        self._within = False  # a step, which something may have broken off
         self._own: dict[str, Array] = {}
 
     def __enter__(self) -> Workers:
@@ -105,7 +104,7 @@ class Workers:
         shapes = (self.network.input_shape or (), self.network.output_shape or (), ())
         inputs, outputs, numbers = (8 * self._capacity * math.prod(shape) for shape in shapes)
         places = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
-        places |= {_place(path): size for path, size in sizes.items()}
+        places |= {place(path): size for path, size in sizes.items()}
         seed = _seed(self._rng)
         self._limited = self._limit(limits=1, user_api="blas")
         try:
@@ -136,7 +135,7 @@ class Workers:
         """End the processes; the network has its own arrays again, with the values they have come to."""
         for worker in self._workers:
             with suppress(OSError):
-                _tell(worker.line, worker.block, "task", None)
+                tell(worker.line, worker.block, "task", None)
         for worker in self._workers:
             worker.process.join(_PATIENCE)
             if worker.process.is_alive():
@@ -157,6 +156,9 @@ class Workers:
         samples = len(batch.x)
         if not self._workers or samples < self.count:
             return step(self.network, self.loss, optimizer, batch, rng)
+        if self._within:
+            raise WorkerError("a step of these workers was broken off, so they do not go on: start new Workers.")
+        self._within = True
         self._share()
         parts = _parts(batch, self.count)
         for number, part in enumerate(parts[1:]):
@@ -178,7 +180,8 @@ class Workers:
                 at = reply.prediction
                 predictions.append(worker.block.view("prediction", at) if isinstance(at, Spec) else at)
                 for path, kept in reply.gradients.items():
-                    found[path] = _added(found[path], _held(worker.block, path, kept))
+                    found[path] = added(found[path], held(worker.block, path, kept))
+        self._within = False
         if error is not None:
             raise error
         if not math.isfinite(total):
@@ -203,7 +206,7 @@ class Workers:
         task = (arrays, samples)
         same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
         try:
-            _tell(worker.line, worker.block, "task", *(() if same else (task,)))
+            tell(worker.line, worker.block, "task", *(() if same else (task,)))
         except OSError:
             raise self._gone(number) from None
         worker.task = task
@@ -212,7 +215,7 @@ class Workers:
         """What a worker has made of its part, or its error."""
         self._wait(number)
         worker = self._workers[number]
-        if worker.block.view("reply", _NEWS)[0]:
+        if worker.block.view("reply", NEWS)[0]:
             worker.reply = worker.line.message()
         return worker.reply
 
@@ -230,64 +233,16 @@ class Workers:
         )
 
 
-def _place(path: str) -> str:
-    """Where in a worker's block the gradient of a parameter lies."""
-    return f"gradient of {path}"
-
-
-def _tell(line: Line, block: Block, what: str, *message: Any) -> None:
-    """Ring, with a message or without."""
-    block.view(what, _NEWS)[0] = len(message)
-    if message:
-        line.send(message[0])
-    line.ring()
-
-
-def _keep(block: Block, path: str, gradient: Any) -> _Kept:
-    """Put a gradient where the parent finds it; of a product its factors, where they are smaller."""
-    place = _place(path)
-    if isinstance(gradient, Product):
-        left, right = spec(gradient.left), spec(gradient.right)
-        if 2 * (left.nbytes + right.nbytes) <= block.sizes[place]:
-            block.view(place, left)[...] = gradient.left
-            block.view(place, right, left.nbytes)[...] = gradient.right
-            return left, right
-        gradient = np.asarray(gradient)
-    of = spec(gradient)
-    block.view(place, of)[...] = gradient
-    return (of,)
-
-
-def _held(block: Block, path: str, kept: _Kept) -> Any:
-    """What `_keep` put there."""
-    place = _place(path)
-    if len(kept) == 1:
-        return block.view(place, kept[0])
-    return Product(block.view(place, kept[0]), block.view(place, kept[1], kept[0].nbytes))
-
-
-def _added(own: Any, other: Any) -> Any:
-    """The sum of two gradients, in the memory of the other. Of two products it is one product again: of their factors
-    side by side.
-    """
-    if isinstance(own, Product) and isinstance(other, Product):
-        return Product(_beside(own.left, other.left), _beside(own.right.T, other.right.T).T)
-    array = np.asarray(other)
-    return np.add(np.asarray(own), array, out=array)
-
-
-def _beside(one: Array, other: Array) -> Array:
-    """Two matrices' columns in one matrix, in the memory order of the first."""
-    if one.flags.c_contiguous:
-        return np.concatenate([one, other], axis=1)
-    return np.concatenate([one.T, other.T]).T
-
-
 def _parts(batch: Batch, count: int) -> list[Batch]:
     """A batch in `count` parts of about the same size."""
     cuts = [len(batch.x) * k // count for k in range(count + 1)]
     rows = [slice(*pair) for pair in itertools.pairwise(cuts)]
     return [Batch(batch.x[r], batch.y[r], None if batch.weight is None else batch.weight[r]) for r in rows]
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _seed(rng: np.random.Generator) -> list[int]:
@@ -323,7 +278,7 @@ def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int],
     said: Any = None
     line.ring()
     while line.wait(parent.sentinel, spin):
-        if block.view("task", _NEWS)[0]:
+        if block.view("task", NEWS)[0]:
             task = line.message()
         if task is None:
             return
@@ -335,9 +290,10 @@ def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int],
                 total, prediction, found = gradients(network, loss, batch, rng, samples)
             block.view("loss", _LOSS)[0] = total
             at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
-            reply = _Reply(at, {path: _keep(block, path, gradient) for path, gradient in found.items()})
+            kept = {path: keep(block, path, gradient, layout[path].dtype) for path, gradient in found.items()}
+            reply = _Reply(at, kept)
         except (ValueError, TypeError) as error:
             reply = error
         same = isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) and reply == said
         said = reply if isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) else None
-        _tell(line, block, "reply", *(() if same else (reply,)))
+        tell(line, block, "reply", *(() if same else (reply,)))

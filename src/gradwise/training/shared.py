@@ -8,10 +8,11 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from gradwise.kernels.products import Product
 from gradwise.typing import Array, Shape
 
 _SPIN = 2e-3  # seconds of looking at a counter before sleep: a counter is seen after 1 us, who sleeps is up after 60
@@ -25,12 +26,16 @@ class Spec(NamedTuple):
 
     shape: Shape
     dtype: str
-    order: str
+    order: Literal["C", "F"]
 
     @property
     def nbytes(self) -> int:
         """Bytes of it."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+NEWS = Spec((1,), "<i8", "C")  # whether a message comes with a ring
+Kept = tuple[Spec, ...]  # where a gradient lies, or the two factors whose product it is
 
 
 def spec(array: Array) -> Spec:
@@ -54,7 +59,7 @@ class Block:
     def view(self, name: str, of: Spec, after: int = 0) -> Array:
         """The array of that spec that lies in a place, `after` bytes from its start."""
         start = self._offsets[name] + after
-        return np.ndarray(of.shape, of.dtype, self._memory, start, order=of.order)  # type: ignore[call-overload]
+        return np.ndarray(of.shape, of.dtype, self._memory, start, order=of.order)
 
     def put(self, name: str, array: Array) -> Spec | None:
         """Copy an array to a place; None where it is too large for that."""
@@ -157,3 +162,55 @@ class Line:
         for _ in range(2):
             with self._fence:
                 pass
+
+
+def place(path: str) -> str:
+    """Where in a worker's block the gradient of a parameter lies."""
+    return f"gradient of {path}"
+
+
+def tell(line: Line, block: Block, what: str, *message: Any) -> None:
+    """Ring, with a message or without."""
+    block.view(what, NEWS)[0] = len(message)
+    if message:
+        line.send(message[0])
+    line.ring()
+
+
+def keep(block: Block, path: str, gradient: Any, dtype: str) -> Kept:
+    """Put a gradient, in its parameter's dtype, where the parent finds it; of a product the factors, if smaller."""
+    where = place(path)
+    if isinstance(gradient, Product):
+        left, right = spec(gradient.left), spec(gradient.right)
+        if 2 * (left.nbytes + right.nbytes) <= block.sizes[where]:
+            block.view(where, left)[...] = gradient.left
+            block.view(where, right, left.nbytes)[...] = gradient.right
+            return left, right
+    array = np.asarray(gradient).astype(dtype, copy=False)
+    block.put(where, array)
+    return (spec(array),)
+
+
+def held(block: Block, path: str, kept: Kept) -> Any:
+    """What `keep` put there."""
+    where = place(path)
+    if len(kept) == 1:
+        return block.view(where, kept[0])
+    return Product(block.view(where, kept[0]), block.view(where, kept[1], kept[0].nbytes))
+
+
+def added(own: Any, other: Any) -> Any:
+    """The sum of two gradients, in the memory of the other. Of two products it is one product again: of their factors
+    side by side.
+    """
+    if isinstance(own, Product) and isinstance(other, Product):
+        return Product(_beside(own.left, other.left), _beside(own.right.T, other.right.T).T)
+    array = np.asarray(other)
+    return np.add(np.asarray(own), array, out=array)
+
+
+def _beside(one: Array, other: Array) -> Array:
+    """Two matrices' columns in one matrix, in the memory order of the first."""
+    if one.flags.c_contiguous:
+        return np.concatenate([one, other], axis=1)
+    return np.concatenate([one.T, other.T]).T

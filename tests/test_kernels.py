@@ -221,7 +221,6 @@ def test_convolution_with_pooling(n, c, o, height, width, window, stride, paddin
     p = None if g is None else placed(g.output, pool_size, pool_size, "valid")
     if p is None:
         return
-    assert pooled.pays(g, p, c)
     x = images(n, c, height, width, seed, whole=ties)
     draw = np.random.default_rng(seed)
     kernel = draw.integers(-1, 2, (*window, c, o)).astype(float) if ties else draw.standard_normal((*window, c, o))
@@ -240,6 +239,15 @@ def test_convolution_with_pooling(n, c, o, height, width, window, stride, paddin
         np.testing.assert_allclose(gradient, conv.kernel_gradient(x, before, g), atol=1e-11)
         back = pooled.input_gradient(dy, kernel, winners, g, p)
         np.testing.assert_allclose(back, conv.input_gradient(before, kernel, g), atol=1e-11)
+
+
+def test_convolution_with_pooling_is_for_few_channels():
+    g = geometry((28, 28), (3, 3), (1, 1), "valid")
+    p = geometry(g.output, (2, 2), (2, 2), "valid")
+    assert pooled.pays(g, p, 3)
+    assert not pooled.pays(g, p, 8)
+    for window, stride, padding in (((2, 2), (1, 1), "valid"), ((2, 2), (2, 2), (1, 1)), ((16, 16), (16, 16), "valid")):
+        assert not pooled.pays(g, geometry(g.output, window, stride, padding), 1)
 
 
 @given(

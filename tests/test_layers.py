@@ -7,6 +7,7 @@ import pytest
 
 from gradwise import (
     ELU,
+    SGD,
     AveragePooling2D,
     Chain,
     Conv2D,
@@ -21,6 +22,7 @@ from gradwise import (
     Pullback,
     ReLU,
     Reshape,
+    SoftmaxCrossEntropy,
     Standardize,
 )
 from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
@@ -232,3 +234,22 @@ def test_layers_may_change_after_a_chain_has_run():
     assert not net.forward(x).any()
     net.layers[0] = LeakyReLU(0.5)
     np.testing.assert_array_equal(net.forward(x), np.full((1, 4), -0.5))
+
+
+def test_an_equal_layer_in_the_place_of_another_is_another():
+    net = Network([Conv2D(2), MaxPooling2D(2), Flatten(), Dense(2)], SoftmaxCrossEntropy(), input_shape=(1, 6, 6))
+    x, y = np.random.default_rng(0).standard_normal((5, 1, 6, 6)).astype(np.float32), np.zeros(5, int)
+    net.train_step(x, y)
+    for index in (0, 3):
+        old, new = net.layers[index], type(net.layers[index])(2)
+        new.build(old.input_shape, 1)
+        assert new == old
+        net.layers[index] = new
+        kept = old.kernel.copy()
+        own = Chain(list(net.layers))
+        own.build((1, 6, 6), 0)
+        np.testing.assert_array_equal(net.forward(x), own.forward(x))
+        before = new.kernel.copy()
+        net.train_step(x, y, SGD(0.1))
+        assert not np.array_equal(new.kernel, before)
+        np.testing.assert_array_equal(old.kernel, kept)

@@ -31,7 +31,9 @@ class Chain(Layer):
         self.trainable = trainable
         self._paths: list[dict[str, str]] | None = None
         self._owners: dict[str, tuple[Layer, str]] = {}
-        self._planned: tuple[list[Layer], list[tuple[int, Layer | PooledConvolution]]] = ([], [])
+        self._planned: list[tuple[int, Layer | PooledConvolution]] = []
+        self._known: list[int] = []
+        self._kept: list[Layer] = []
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -86,8 +88,9 @@ class Chain(Layer):
         A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling
         first leaves the ReLU a quarter of the work. With a convolution before it, it runs as one with that.
         """
-        layers = self.layers
-        if self._planned[0] != layers:
+        self._refresh()
+        if not self._planned:
+            layers = self.layers
             plan: list[tuple[int, Layer | PooledConvolution]] = list(enumerate(layers))
             for index in range(len(plan) - 1):
                 if type(layers[index]) is ReLU and type(layers[index + 1]) is MaxPooling2D:
@@ -96,8 +99,15 @@ class Chain(Layer):
                 (index, first), (_, second) = plan[place : place + 2]
                 if type(first) is Conv2D and type(second) is MaxPooling2D:
                     plan[place : place + 2] = [(index, PooledConvolution(first, second))]
-            self._planned = list(layers), plan
-        return self._planned[1]
+            self._planned = plan
+        return self._planned
+
+    def _refresh(self) -> None:
+        """Forget what was worked out for other layers than are here now: `layers` is the user's to change."""
+        present = list(map(id, self.layers))
+        if present != self._known:
+            self._paths, self._owners, self._planned = None, {}, []
+            self._known, self._kept = present, list(self.layers)  # kept, so that no other layer gets the same id
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""
@@ -117,6 +127,7 @@ class Chain(Layer):
 
         A parameter of a layer that stands in several places goes by its first path everywhere.
         """
+        self._refresh()
         if self._paths is None:
             first: dict[tuple[int, str], str] = {}
             self._paths = []
@@ -129,6 +140,7 @@ class Chain(Layer):
 
     def owners(self) -> dict[str, tuple[Layer, str]]:
         """Each parameter's path -> the layer that has it, and its name there."""
+        self._refresh()
         if not self._owners:
             self._owners = {path: (owner, name) for path, owner, name in self.slots()}
         return self._owners

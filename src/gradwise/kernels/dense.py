@@ -21,20 +21,18 @@ _SEVERAL = 2_500_000
 # Of so few samples all products are made so, for packing a kernel costs more than they do: 9216 -> 128, 8 samples on
 # one thread, forwards 435 -> 226, the input's gradient 407 -> 222; 16 samples on two threads would take 330 -> 410.
 _FEW = 8
-_TINY = 4096  # numbers of a kernel up to which no order of its gradient is slow
 # Above that, contiguous rows are best multiplied as they are where there are few units: 784 -> 80, 128 samples,
 # 123 -> 97; but 784 -> 1024, 1044 -> 1196.
 _NARROW = 128
-_TALL = 1 << 15  # numbers of a kernel from which (in, out) is worth it: see `order`
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
-    """The memory order of a kernel: "C", (in, out), for tall large ones, else "F", (out, in).
+    """The memory order of a kernel: "C", (in, out), for tall ones, else "F", (out, in).
 
-    16 samples: 9216 -> 128, the kernel's gradient 256 in (in, out), 606 in (out, in); 784 -> 10, forward and gradient
-    9.1 and 6.7; 784 -> 1024, 624 and 333.
+    The kernel's gradient of 9216 -> 128, 16 samples, takes 256 in (in, out) and 606 in (out, in); of 600 -> 20, 128
+    samples, batch innermost, 26 and 55; but 784 -> 1024, 16 samples, forwards and gradient, 624 and 333.
     """
-    return "C" if inputs >= 4 * units and inputs * units >= _TALL else "F"
+    return "C" if inputs >= 4 * units else "F"
 
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
@@ -67,11 +65,7 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
 
 def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
     """x (N, in), dy (N, out) -> (in, out), in the memory order of the kernel."""
-    flipped = not kernel.flags.c_contiguous
-    if flipped and kernel.size > _TINY and not x.flags.c_contiguous:
-        # Batch innermost: the other order, and a copy; 784 -> 10, 128 samples, 79 -> 31.
-        return np.asfortranarray(_product(x, np.ascontiguousarray(dy), False))
-    return _product(x, dy, flipped)
+    return _product(x, dy, not kernel.flags.c_contiguous)
 
 
 def _product(x: Array, dy: Array, flipped: bool) -> Array:

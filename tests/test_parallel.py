@@ -184,6 +184,18 @@ def test_large_kernels(make, innermost, method):
         np.testing.assert_allclose(two.parameters()[path], array, rtol=0, atol=1e-4)
 
 
+def test_a_step_that_was_broken_off_is_not_gone_on_with(monkeypatch):
+    x, y = images()
+    net = network()
+    with gw.Workers(net, 2, 50) as team:
+        with monkeypatch.context() as patch:
+            patch.setattr("gradwise.training.parallel.gradients", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                net.train_step(x, y, gw.SGD(0.1), workers=team)
+        with pytest.raises(WorkerError, match="was broken off, so they do not go on: start new Workers"):
+            net.train_step(x, y, gw.SGD(0.1), workers=team)
+
+
 def test_a_line_wakes_who_sleeps_and_keeps_its_messages():
     counters = shared.Line.counters(multiprocessing)
     pipes = multiprocessing.Pipe()

@@ -80,6 +80,20 @@ def test_convolution(n, c, o, height, width, window, stride, padding, seed):
     np.testing.assert_allclose(conv.input_gradient(dy, kernel, g), scattered(shares, x, g), atol=1e-11)
 
 
+@given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
+def test_kernel_gradient_by_columns(n, c, o, height, width, window, stride, padding, seed):
+    """Chosen for other sizes than these; in whole numbers, where sums are exact in any order."""
+    g = placed((height, width), window, (stride[0], 1), padding)
+    if g is None:
+        return
+    x = images(n, c, height, width, seed, whole=True)
+    dy = images(n, o, *g.output, seed + 1, whole=True)
+    wanted = np.einsum("nchwkl,nohw->klco", patches(x, g), dy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "_SMALL", 1 + seed * 20)
+        np.testing.assert_array_equal(conv._by_columns(x, dy, g), wanted)
+
+
 @pytest.mark.parametrize(
     ("n", "c", "o", "image", "padding"),
     [
@@ -89,6 +103,7 @@ def test_convolution(n, c, o, height, width, window, stride, padding, seed):
         (130, 1, 24, (28, 28), "valid"),
         (200, 8, 40, (9, 9), "valid"),
         (1, 32, 64, (16, 15), "same"),
+        (20, 8, 12, (17, 19), "same"),  # a column of the kernel at a time
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -116,7 +131,10 @@ def test_convolution_at_real_sizes(n, c, o, image, padding, dtype):
         assert np.abs(found - wanted).max() <= off * np.abs(wanted).max()
 
 
-@given(st.integers(1, 4), channels, sides, sides, windows, strides, paddings, st.integers(0, 99))
+steps = st.tuples(st.integers(1, 5), st.integers(1, 5))
+
+
+@given(st.integers(1, 4), channels, sides, sides, windows, steps, paddings, st.integers(0, 99))
 def test_max_pooling_with_ties(n, c, height, width, window, stride, padding, seed):
     """The first maximum in row-major order takes the gradient; overlapping windows add."""
     g = placed((height, width), window, stride, padding)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from gradwise.kernels.windows import Geometry, crop, innermost, outermost, pad
-from gradwise.typing import Array
+from gradwise.typing import Array, Shape
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
 _FEW = 9  # window entries up to which each is compared with the maximum by itself
@@ -40,6 +41,10 @@ def _maxima(x: Array, axis: int, size: int, stride: int, count: int) -> Array:
 def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array]]:
     """x (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
     padded = pad(innermost(x), g, -np.inf)
+    if _large_and_apart(g):
+        entries = _windows(padded, g)  # (C, OH, OW, N, kh*kw)
+        first = entries.argmax(axis=-1)  # (C, OH, OW, N)
+        return outermost(np.take_along_axis(entries, first[..., None], axis=-1)[..., 0]), (padded, first)
     y = np.empty((x.shape[1], *g.output, x.shape[0]), x.dtype)
     for part in _channels(padded):
         # Along H first: its rows are contiguous over W * N.
@@ -48,10 +53,26 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array]]:
     return outermost(y), (padded, y)
 
 
+def _large_and_apart(g: Geometry) -> bool:
+    """Whether to look each window's first maximum up: of 16 x 16 entries, 16 channels, batch 8, forward and gradient
+    350 -> 60 us, batch 64, 700 -> 250.
+    """
+    return g.window[0] * g.window[1] > _FEW and g.stride[0] >= g.window[0] and g.stride[1] >= g.window[1]
+
+
+def _windows(x: Array, g: Geometry) -> Array:
+    """The entries of each window of images (C, H, W, N), in row-major order: a copy, (C, OH, OW, N, kh*kw)."""
+    (channels, _, _, batch), (c, h, w, n) = x.shape, x.strides
+    shape, strides = (channels, *g.output, batch, *g.window), (c, g.stride[0] * h, g.stride[1] * w, n, h, w)
+    return as_strided(x, shape, strides).reshape(*shape[:4], -1)
+
+
 def max_pool_gradient(dy: Array, saved: tuple[Array, Array], g: Geometry) -> Array:
     """dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
     padded, y = saved
     cotangent = innermost(dy)
+    if _large_and_apart(g):
+        return outermost(crop(_placed(cotangent, y, padded.shape, g), g))
     covered = g.stride == g.window and padded.shape[1:3] == (g.output[0] * g.window[0], g.output[1] * g.window[1])
     dx = (np.empty if covered else np.zeros)(padded.shape, dy.dtype)
     for part in _channels(padded):
@@ -80,6 +101,15 @@ def max_pool_gradient(dy: Array, saved: tuple[Array, Array], g: Geometry) -> Arr
             sw >= kw,
         )
     return outermost(crop(dx, g))
+
+
+def _placed(dy: Array, first: Array, shape: Shape, g: Geometry) -> Array:
+    """dy (C, OH, OW, N) at the entries `first` of its windows, in images (C, H, W, N) of zeros."""
+    dx = np.zeros(shape, dy.dtype)
+    row, column = np.divmod(first, g.window[1])
+    c, top, left, n = np.ogrid[tuple(map(slice, first.shape))]
+    dx[c, top * g.stride[0] + row, left * g.stride[1] + column, n] = dy
+    return dx
 
 
 def _at(x: Array, g: Geometry, entries: list[tuple[int, int]]) -> list[Array]:
@@ -151,7 +181,8 @@ def average_pool_gradient(dy: Array, g: Geometry) -> Array:
 def global_max(x: Array) -> tuple[Array, Array]:
     """X (N, C, H, W) -> y (N, C), and the position (C, N) of each first maximum in row-major order."""
     pixels = innermost(x).reshape(x.shape[1], -1, x.shape[0])  # (C, H*W, N)
-    return pixels.max(axis=1).T, pixels.argmax(axis=1)
+    position = pixels.argmax(axis=1)
+    return np.take_along_axis(pixels, position[:, None], axis=1)[:, 0].T, position  # .max(axis=1) takes 130 us, this 20
 
 
 def global_max_gradient(dy: Array, position: Array, image: tuple[int, int]) -> Array:

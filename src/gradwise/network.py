@@ -228,11 +228,13 @@ class Network(Chain):
         """
         loss = self._loss("train_step")
         batch = data.Batch(*self._pair(x, y), None)
-        self.optimizer = optimizer or self.optimizer or Adam()
+        optimizer = optimizer or self.optimizer or Adam()
+        if optimizer is not self.optimizer:
+            self.optimizer = optimizer
         with np.errstate(all="ignore"):
             if workers is not None:
-                return workers.step(self.optimizer, batch, self.rng)[0]
-            return step(self, loss, self.optimizer, batch, self.rng)[0]
+                return workers.step(optimizer, batch, self.rng)[0]
+            return step(self, loss, optimizer, batch, self.rng)[0]
 
     # Running
 
@@ -305,10 +307,12 @@ class Network(Chain):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the parameters, in which data is trained on."""
-        found = {getattr(owner, name).dtype for owner, name in self.owners().values()}
-        if len(found) == 1:
-            return found.pop()
-        return np.result_type(*found) if found else np.dtype(np.float32)
+        found = None
+        for owner, name in self.owners().values():
+            dtype = getattr(owner, name).dtype
+            if dtype is not found:  # dtypes of one kind are one object: asked each step, so no set is made
+                found = dtype if found is None else np.result_type(found, dtype)
+        return np.dtype(np.float32) if found is None else found
 
     def summary(self) -> None:
         """Print a table: layer, output shape, parameters; and their totals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,7 @@ class Chain(Layer):
         self._paths: list[dict[str, str]] | None = None
         self._owners: dict[str, tuple[Layer, str]] = {}
         self._planned: list[tuple[int, Layer | PooledConvolution]] = []
-        self._known: list[int] = []
-        self._kept: list[Layer] = []
+        self._known: list[Layer] = []
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -104,10 +104,10 @@ class Chain(Layer):
 
     def _refresh(self) -> None:
         """Forget what was worked out for other layers than are here now: `layers` is the user's to change."""
-        present = list(map(id, self.layers))
-        if present != self._known:
+        layers, known = self.layers, self._known
+        if len(layers) != len(known) or not all(map(operator.is_, layers, known)):
             self._paths, self._owners, self._planned = None, {}, []
-            self._known, self._kept = present, list(self.layers)  # kept, so that no other layer gets the same id
+            self._known = list(layers)
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""

@@ -476,6 +476,17 @@ def test_last_step_of_an_epoch_that_overflows_is_found():
     assert all(np.array_equal(array, before[path]) for path, array in net.parameters().items())
 
 
+def test_training_leaves_numpy_as_it_was():
+    """Its errors and buffers are set for training alone, also where that ends in an error."""
+    x, y = blobs()
+    before = np.geterr(), np.getbufsize()
+    mlp().train_step(x, y, SGD(0.1))
+    mlp().fit(x, y, verbose=False)
+    with pytest.raises(NonFiniteError):
+        mlp().fit(x, y, optimizer=SGD(1e38), verbose=False)
+    assert (np.geterr(), np.getbufsize()) == before
+
+
 def test_train_step_that_is_not_finite_changes_nothing():
     x, y = blobs(8)
     net = mlp()

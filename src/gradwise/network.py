@@ -22,7 +22,7 @@ from gradwise.training import loop
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
-from gradwise.training.step import step
+from gradwise.training.step import Computing, step
 from gradwise.typing import Array, RandomState, Shape
 
 _INFERENCE_BATCH = 256
@@ -231,7 +231,7 @@ class Network(Chain):
         optimizer = optimizer or self.optimizer or Adam()
         if optimizer is not self.optimizer:
             self.optimizer = optimizer
-        with np.errstate(all="ignore"):
+        with Computing():
             if workers is not None:
                 return workers.step(optimizer, batch, self.rng)[0]
             return step(self, loss, optimizer, batch, self.rng)[0]

@@ -71,6 +71,8 @@ def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
 def _product(x: Array, dy: Array, flipped: bool) -> Array:
     """x (N, in), dy (N, out) -> x.T @ dy, (in, out); flipped, (out, in) in memory."""
     (samples, inputs), units = x.shape, dy.shape[1]
+    if samples == 1:
+        return (dy.T * x).T if flipped else x.T * dy  # 9216 -> 128: 380 us, by BLAS 1300
     work = samples * inputs * units
     if work <= _SMALL or work > _SEVERAL:
         return (dy.T @ x).T if flipped else x.T @ dy

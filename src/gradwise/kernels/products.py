@@ -41,7 +41,7 @@ class Product:
         right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
         for start in range(0, len(left), rows):
             part = slice(start, start + rows)
-            block = left[part] @ right
+            block = left[part] * right if depth == 1 else left[part] @ right  # a third of the time of BLAS
             yield ((_ALL, part), block.T) if columns else (part, block)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

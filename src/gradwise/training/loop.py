@@ -22,7 +22,7 @@ from gradwise.training.diagnosis import finite_parameters
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
 from gradwise.training.progress import Progress
-from gradwise.training.step import step
+from gradwise.training.step import Computing, step
 from gradwise.typing import Array
 
 Metric = Callable[[Array, Array], Array]
@@ -93,7 +93,7 @@ def fit(
     watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
     progress = Progress(verbose, epochs, len(batches))
     with ExitStack() as stack:
-        stack.enter_context(np.errstate(all="ignore"))  # what is not finite is an error, not a warning
+        stack.enter_context(Computing())  # what is not finite is an error, not a warning
         team = workers if isinstance(workers, Workers) else None
         if isinstance(workers, int) and workers > 1:
             team = stack.enter_context(Workers(network, workers, batch_size))

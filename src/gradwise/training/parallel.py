@@ -24,7 +24,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.shared import NEWS, Block, Kept, Line, Spec, added, held, keep, place, spec, tell
-from gradwise.training.step import descend, gradients, step
+from gradwise.training.step import Computing, descend, gradients, step
 from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
@@ -286,7 +286,7 @@ def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int],
         batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in arrays.items()))
         reply: Any
         try:
-            with np.errstate(all="ignore"):
+            with Computing():
                 total, prediction, found = gradients(network, loss, batch, rng, samples)
             block.view("loss", _LOSS)[0] = total
             at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)

@@ -14,6 +14,22 @@ from gradwise.training.batches import Batch
 from gradwise.training.diagnosis import first_not_finite
 from gradwise.typing import Array
 
+# NumPy's elementwise functions copy operands through a buffer where several of their contiguous rows would fit into it,
+# 8192 numbers by default: the maximum of two columns of pooling windows, rows of 2304, takes 8.7 us so, and 4.5 with
+# this. Network D of the benchmarks at batch 16: 361 -> 314 us; 1024 and 512 give the same.
+_BUFFER = 2048
+
+
+class Computing(np.errstate):
+    """The context training runs in: what is not finite is an error of its own, not a warning, and buffers are small."""
+
+    def __init__(self) -> None:
+        super().__init__(all="ignore")
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        np.setbufsize(_BUFFER)  # put back with the rest at the end
+
 
 def gradients(
     network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, samples: int

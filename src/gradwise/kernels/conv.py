@@ -13,12 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradwise.kernels import winograd
+from gradwise.kernels.blas import SMALL
 from gradwise.kernels.windows import Geometry, innermost, outermost, pad, reach
 from gradwise.typing import Array, Shape
 
-# OpenBLAS multiplies small matrices, up to M*N*K = 1e6, without packing them and on one thread: 95 against 50 GFLOP/s
-# for 16 -> 16 channels, 100 against 75 for 32 -> 64.
-_SMALL = 1_000_000
 _TINY = 16_000  # multiplications of an output row, below which all rows are copied for one product: 26 calls less
 _NARROW = 32  # columns of a matrix, below which the rate falls
 _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache from being written to being read
@@ -35,7 +33,7 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _
     `narrow` wide; else as many as stay in the cache.
     """
     kh, kw = g.window
-    small = _SMALL // (kh * kw * channels * filters * batch)
+    small = SMALL // (kh * kw * channels * filters * batch)
     if small * batch < narrow:
         small = _CACHED // ((g.before[0] + g.image[0] + g.after[0]) * kw * channels * batch)
     return small
@@ -124,7 +122,7 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     for part, patches in blocks(innermost(x), g, width, x.dtype):
         rows = _rows(cotangent, part).transpose(0, 2, 1)  # (OH, OW'*N, O)
         depth, width = patches.shape[1:]
-        if depth >= 64 and depth * width * filters <= _SMALL:
+        if depth >= 64 and depth * width * filters <= SMALL:
             rows = np.ascontiguousarray(rows)  # 110 against 65 GFLOP/s for 16 -> 16 channels
         # Transposed products, (columns x R) @ (R x out), summed over rows: 638 -> 284 us for 16 -> 16 channels.
         share = np.matmul(patches, rows).sum(axis=0)  # (kh*kw*C, O)
@@ -143,7 +141,7 @@ def _by_columns(x: Array, dy: Array, g: Geometry) -> Array:
     cotangent = innermost(dy)
     item = rows.itemsize  # strides are counted out: what NumPy says of that of a batch of one may be anything
     column, row = batch * item, rows.shape[2] * batch * item
-    step = -(-width // -(-kh * channels * filters * width * batch // _SMALL))
+    step = -(-width // -(-kh * channels * filters * width * batch // SMALL))
     total: Array | float = 0.0
     for begin in range(0, width, step):
         part = _rows(cotangent, slice(begin, min(begin + step, width)))  # (OH, O, OW'*N)

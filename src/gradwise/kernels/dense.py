@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
+from gradwise.kernels.blas import SMALL
 from gradwise.typing import Array
 
-# OpenBLAS multiplies up to 1e6 multiply-adds without packing and on one thread. Products a little larger are made of
-# pieces of that: 4056 -> 32, 16 samples, forwards 78 -> 42; 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's
-# gradient 29 -> 24. Others lose up to a fifth, but no second thread is waited for, which can take three times as long.
-_SMALL = 1_000_000
+# Products a little larger than BLAS's small ones are made of pieces of that size: 4056 -> 32, 16 samples, forwards
+# 78 -> 42; 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no
+# second thread is waited for, which can take three times as long.
 _SEVERAL = 2_500_000
 # Of so few samples all products are made so, for packing a kernel costs more than they do: 9216 -> 128, 8 samples on
 # one thread, forwards 435 -> 226, the input's gradient 407 -> 222; 16 samples on two threads would take 330 -> 410.
@@ -38,7 +38,7 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
     work = kernel.size * len(x)
-    z = kernel.T @ x.T if work <= _SMALL else _large(x, kernel, work)  # (out, N)
+    z = kernel.T @ x.T if work <= SMALL else _large(x, kernel, work)  # (out, N)
     if bias is not None:
         z += bias[:, None]
     return z.T
@@ -74,7 +74,7 @@ def _product(x: Array, dy: Array, flipped: bool) -> Array:
     if samples == 1:
         return (dy.T * x).T if flipped else x.T * dy  # 9216 -> 128: 380 us, by BLAS 1300
     work = samples * inputs * units
-    if work <= _SMALL or work > _SEVERAL:
+    if work <= SMALL or work > _SEVERAL:
         return (dy.T @ x).T if flipped else x.T @ dy
     gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")
     rows = np.asarray(dy, order="F" if flipped else "C")
@@ -87,7 +87,7 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     """dy (N, out), kernel (in, out) -> (N, in), batch innermost in memory."""
     samples = len(dy)
     work = kernel.size * samples
-    if work <= _SMALL or not 1 < samples <= _FEW:
+    if work <= SMALL or not 1 < samples <= _FEW:
         return (kernel @ dy.T).T
     z = np.empty((len(kernel), samples), np.result_type(kernel, dy))
     for part in _parts(len(kernel), work):
@@ -97,5 +97,5 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
 
 def _parts(size: int, work: int) -> list[slice]:
     """An axis of `size` in the parts that make a product of `work` small."""
-    step = -(-size // -(-work // _SMALL))
+    step = -(-size // -(-work // SMALL))
     return [slice(start, start + step) for start in range(0, size, step)]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gradwise.kernels.blas import SMALL
 from gradwise.typing import Array, Index, Shape
 
 LEAST = 1 << 16  # numbers of a product from which it is worth the while: 4056 x 32, 16 samples, 117 -> 70 us
-_SMALL = 1_000_000  # multiplications up to which OpenBLAS works on one thread, without packing: see conv.py
 _CACHED = 1 << 17  # numbers of a block that stays in the cache
 _ALL = slice(None)
 _MANY = 512  # rows at a time of products too large for that
@@ -37,7 +37,7 @@ class Product:
         columns = like.flags.f_contiguous and not like.flags.c_contiguous
         left, right = (self.right.T, self.left.T) if columns else (self.left, self.right)
         width, depth = right.shape[1], len(right)
-        rows = min(_SMALL // (width * depth), _CACHED // width) // 16 * 16 or _MANY
+        rows = min(SMALL // (width * depth), _CACHED // width) // 16 * 16 or _MANY
         right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
         for start in range(0, len(left), rows):
             part = slice(start, start + rows)

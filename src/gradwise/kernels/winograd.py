@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradwise.kernels.blas import SMALL
 from gradwise.kernels.windows import Geometry, crop, pad
 from gradwise.typing import Array
 
@@ -42,7 +43,6 @@ _A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0,
 
 _CACHED = 1 << 18  # numbers of the patches worked on at a time
 _WIDE = 6_000_000  # of the kernel gradient's products, which are summed: 0.62 of the plain way's time, at 1e6 0.79
-_SMALL = 1_000_000  # multiplications up to which OpenBLAS does not pack: see conv.py
 
 
 def pays(g: Geometry, channels: int, filters: int, dtype: np.dtype) -> bool:
@@ -86,7 +86,7 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     (height, width), batch = g.output, dy.shape[3]
     weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw * channels, filters)
     tiles, wide = -(-height // 4), (width + kw - 1) * batch
-    step = -(-width // -(-width // max(1, min(width, _SMALL // (kw * channels * filters * batch)))))
+    step = -(-width // -(-width // max(1, min(width, SMALL // (kw * channels * filters * batch)))))
     several = max(1, min(tiles, _CACHED // (6 * channels * wide)))
     padded = np.empty((channels, 4 * tiles + 2, width + kw - 1, batch), np.float32)
     c, h = padded.strides[:2]
@@ -118,7 +118,7 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     return crop(padded, g)
 
 
-def _patches(x: Array, kw: int, filters: int, g: Geometry, small: int = _SMALL) -> Iterator[tuple[int, int, Array]]:
+def _patches(x: Array, kw: int, filters: int, g: Geometry, small: int = SMALL) -> Iterator[tuple[int, int, Array]]:
     """For some tiles and output columns at a time: the first tile, the first column, and (T', 6, kw*C, OW'*N)."""
     channels, batch, (height, width) = x.shape[0], x.shape[3], g.output
     tiles = -(-height // 4)

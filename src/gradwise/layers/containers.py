@@ -74,7 +74,7 @@ class Chain(Layer):
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
-        y = self.admit(x)
+        y = x
         try:
             for _, layer in self._plan():
                 y = layer.forward(y, training, rng)

@@ -16,8 +16,8 @@ from gradwise.typing import Array
 
 # NumPy's elementwise functions copy operands through a buffer where several of their contiguous rows would fit into it,
 # 8192 numbers by default: the maximum of two columns of pooling windows, rows of 2304, takes 8.7 us so, and 4.5 with
-# this. Network D of the benchmarks at batch 16: 361 -> 314 us; 1024 and 512 give the same.
-_BUFFER = 2048
+# this. Network D of the benchmarks at batch 16: 361 -> 314 us; 2048 and 512 give the same.
+_BUFFER = 1024
 
 
 class Computing(np.errstate):

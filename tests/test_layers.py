@@ -236,6 +236,21 @@ def test_layers_may_change_after_a_chain_has_run():
     np.testing.assert_array_equal(net.forward(x), np.full((1, 4), -0.5))
 
 
+def test_layers_of_a_chain_inside_another_may_change():
+    inner = Chain([Dense(3), ReLU()])
+    net = Network([Chain([inner, Dense(4)]), Dense(2)], SoftmaxCrossEntropy(), input_shape=5, random_state=0)
+    x, y = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32), np.zeros(6, int)
+    net.train_step(x, y, SGD(0.1))
+    old, new = inner.layers[0], Dense(3, use_bias=False)
+    new.build((5,), 1)
+    inner.layers[0] = new
+    kept, before = old.kernel.copy(), new.kernel.copy()
+    assert "0.0.0.bias" not in net.owners()
+    net.train_step(x, y, SGD(0.1))
+    np.testing.assert_array_equal(old.kernel, kept)
+    assert not np.array_equal(new.kernel, before)
+
+
 def test_an_equal_layer_in_the_place_of_another_is_another():
     net = Network([Conv2D(2), MaxPooling2D(2), Flatten(), Dense(2)], SoftmaxCrossEntropy(), input_shape=(1, 6, 6))
     x, y = np.random.default_rng(0).standard_normal((5, 1, 6, 6)).astype(np.float32), np.zeros(5, int)

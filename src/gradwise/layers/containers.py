@@ -34,6 +34,9 @@ class Chain(Layer):
         self._owners: dict[str, tuple[Layer, str]] = {}
         self._planned: list[tuple[int, Layer | PooledConvolution]] = []
         self._known: list[Layer] = []
+        self._chains: list[Chain] = []
+        self._inside: list[int] = []
+        self._changes = 0
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -102,12 +105,23 @@ class Chain(Layer):
             self._planned = plan
         return self._planned
 
-    def _refresh(self) -> None:
-        """Forget what was worked out for other layers than are here now: `layers` is the user's to change."""
+    def _refresh(self) -> int:
+        """Forget what was worked out for other layers than are here now, in this chain or in one inside it: `layers` is
+        the user's to change. How often there was something to forget.
+        """
         layers, known = self.layers, self._known
+        inside = [chain._refresh() for chain in self._chains] if self._chains else self._inside
         if len(layers) != len(known) or not all(map(operator.is_, layers, known)):
-            self._paths, self._owners, self._planned = None, {}, []
             self._known = list(layers)
+            self._chains = [layer for layer in layers if isinstance(layer, Chain)]
+            self._inside = [chain._refresh() for chain in self._chains]
+        elif inside == self._inside:
+            return self._changes
+        else:
+            self._inside = inside
+        self._paths, self._owners, self._planned = None, {}, []
+        self._changes += 1
+        return self._changes
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""

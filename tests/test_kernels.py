@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, conv, dense, pool, pooled, winograd
+from gradwise.kernels import activations, blas, conv, dense, pool, pooled, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -90,7 +90,7 @@ def test_kernel_gradient_by_columns(n, c, o, height, width, window, stride, padd
     dy = images(n, o, *g.output, seed + 1, whole=True)
     wanted = np.einsum("nchwkl,nohw->klco", patches(x, g), dy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "SMALL", 1 + seed * 20)
+        patch.setattr(blas, "SMALL", 1 + seed * 20)
         np.testing.assert_array_equal(conv._by_columns(x, dy, g), wanted)
 
 
@@ -280,7 +280,7 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
     kernel, bias = np.asarray(draw.standard_normal((inputs, units)), order=of_kernel), draw.standard_normal(units)
     dy = np.asarray(draw.standard_normal((n, units)), order=of_dy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "SMALL", small)
+        patch.setattr(blas, "SMALL", small)
         patch.setattr(dense, "_SEVERAL", several)
         np.testing.assert_allclose(dense.forward(x, kernel, bias), x @ kernel + bias, atol=1e-10)
         np.testing.assert_allclose(dense.forward(x, kernel, None), x @ kernel, atol=1e-10)

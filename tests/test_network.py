@@ -481,7 +481,9 @@ def test_training_leaves_numpy_as_it_was():
     x, y = blobs()
     before = np.geterr(), np.getbufsize()
     mlp().train_step(x, y, SGD(0.1))
-    mlp().fit(x, y, verbose=False)
+    inside = []
+    mlp().fit(x, y, verbose=False, callbacks=[lambda _: inside.append((np.geterr()["over"], np.getbufsize()))])
+    assert inside == [("ignore", 1024)]
     with pytest.raises(NonFiniteError):
         mlp().fit(x, y, optimizer=SGD(1e38), verbose=False)
     assert (np.geterr(), np.getbufsize()) == before

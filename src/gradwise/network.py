@@ -229,7 +229,7 @@ class Network(Chain):
         loss = self._loss("train_step")
         batch = data.Batch(*self._pair(x, y), None)
         optimizer = optimizer or self.optimizer or Adam()
-        if optimizer is not self.optimizer:
+        if optimizer is not self.optimizer:  # a layer looks at what is assigned to it: 0.6 us
             self.optimizer = optimizer
         with Computing():
             if workers is not None:

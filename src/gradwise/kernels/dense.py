@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradwise.kernels.blas import SMALL
+from gradwise.kernels import blas
 from gradwise.typing import Array
 
 # Products a little larger than BLAS's small ones are made of pieces of that size: 4056 -> 32, 16 samples, forwards
@@ -38,7 +38,7 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
     work = kernel.size * len(x)
-    z = kernel.T @ x.T if work <= SMALL else _large(x, kernel, work)  # (out, N)
+    z = kernel.T @ x.T if work <= blas.SMALL else _large(x, kernel, work)  # (out, N)
     if bias is not None:
         z += bias[:, None]
     return z.T
@@ -51,12 +51,12 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
     rows = kernel.shape[1] <= _NARROW and samples > _FEW and x.flags.c_contiguous
     if rows:
         y = np.empty((samples, kernel.shape[1]), np.result_type(x, kernel))
-        for part in _parts(samples, work) if pieces else [slice(None)]:
+        for part in blas.parts(samples, work) if pieces else [slice(None)]:
             np.matmul(x[part], kernel, out=y[part])
         return np.ascontiguousarray(y.T)
     if not pieces:
         return kernel.T @ x.T
-    first, *rest = _parts(len(kernel), work)
+    first, *rest = blas.parts(len(kernel), work)
     z = kernel[first].T @ x[:, first].T
     for part in rest:
         z += kernel[part].T @ x[:, part].T
@@ -71,14 +71,12 @@ def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
 def _product(x: Array, dy: Array, flipped: bool) -> Array:
     """x (N, in), dy (N, out) -> x.T @ dy, (in, out); flipped, (out, in) in memory."""
     (samples, inputs), units = x.shape, dy.shape[1]
-    if samples == 1:
-        return (dy.T * x).T if flipped else x.T * dy  # 9216 -> 128: 380 us, by BLAS 1300
     work = samples * inputs * units
-    if work <= SMALL or work > _SEVERAL:
-        return (dy.T @ x).T if flipped else x.T @ dy
+    if samples == 1 or not blas.SMALL < work <= _SEVERAL:
+        return blas.multiply(dy.T, x).T if flipped else blas.multiply(x.T, dy)
     gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")
     rows = np.asarray(dy, order="F" if flipped else "C")
-    for part in _parts(inputs, work):
+    for part in blas.parts(inputs, work):
         np.matmul(x.T[part], rows, out=gradient[part])
     return gradient
 
@@ -87,15 +85,9 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     """dy (N, out), kernel (in, out) -> (N, in), batch innermost in memory."""
     samples = len(dy)
     work = kernel.size * samples
-    if work <= SMALL or not 1 < samples <= _FEW:
+    if work <= blas.SMALL or not 1 < samples <= _FEW:
         return (kernel @ dy.T).T
     z = np.empty((len(kernel), samples), np.result_type(kernel, dy))
-    for part in _parts(len(kernel), work):
+    for part in blas.parts(len(kernel), work):
         np.matmul(kernel[part], dy.T, out=z[part])
     return z.T
-
-
-def _parts(size: int, work: int) -> list[slice]:
-    """An axis of `size` in the parts that make a product of `work` small."""
-    step = -(-size // -(-work // SMALL))
-    return [slice(start, start + step) for start in range(0, size, step)]

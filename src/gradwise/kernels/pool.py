@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwise.kernels.windows import Geometry, crop, innermost, outermost, pad
-from gradwise.typing import Array, Shape
+from gradwise.kernels.windows import Geometry, crop, extent, innermost, outermost, pad
+from gradwise.typing import Array
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
 _FEW = 9  # window entries up to which each is compared with the maximum by itself
@@ -38,13 +37,13 @@ def _maxima(x: Array, axis: int, size: int, stride: int, count: int) -> Array:
     return m
 
 
-def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array]]:
+def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, ...]]:
     """x (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
     padded = pad(innermost(x), g, -np.inf)
-    if _large_and_apart(g):
+    if _large(g) and _apart(g):
         entries = _windows(padded, g)  # (C, OH, OW, N, kh*kw)
         first = entries.argmax(axis=-1)  # (C, OH, OW, N)
-        return outermost(np.take_along_axis(entries, first[..., None], axis=-1)[..., 0]), (padded, first)
+        return outermost(np.take_along_axis(entries, first[..., None], axis=-1)[..., 0]), (first,)
     y = np.empty((x.shape[1], *g.output, x.shape[0]), x.dtype)
     for part in _channels(padded):
         # Along H first: its rows are contiguous over W * N.
@@ -53,11 +52,16 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, Array]]:
     return outermost(y), (padded, y)
 
 
-def _large_and_apart(g: Geometry) -> bool:
-    """Whether to look each window's first maximum up: of 16 x 16 entries, 16 channels, batch 8, forward and gradient
-    350 -> 90 us, batch 64, 730 -> 350.
+def _large(g: Geometry) -> bool:
+    """Whether a window has more entries than are compared one by one. Where no two windows share any, the first maximum
+    is looked up: of 16 x 16 entries, 16 channels, batch 8, forward and gradient 350 -> 90 us, batch 64, 730 -> 350.
     """
-    return g.window[0] * g.window[1] > _FEW and g.stride[0] >= g.window[0] and g.stride[1] >= g.window[1]
+    return g.window[0] * g.window[1] > _FEW
+
+
+def _apart(g: Geometry) -> bool:
+    """Whether no two windows share an entry."""
+    return g.stride[0] >= g.window[0] and g.stride[1] >= g.window[1]
 
 
 def _windows(x: Array, g: Geometry) -> Array:
@@ -67,20 +71,19 @@ def _windows(x: Array, g: Geometry) -> Array:
     return as_strided(x, shape, strides).reshape(*shape[:4], -1)
 
 
-def max_pool_gradient(dy: Array, saved: tuple[Array, Array], g: Geometry) -> Array:
+def max_pool_gradient(dy: Array, saved: tuple[Array, ...], g: Geometry) -> Array:
     """dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
-    padded, y = saved
     cotangent = innermost(dy)
-    if _large_and_apart(g):
-        return outermost(crop(_placed(cotangent, y, padded.shape, g), g))
+    if _large(g) and _apart(g):
+        return outermost(crop(_placed(cotangent, saved[0], g), g))
+    padded, y = saved
     covered = g.stride == g.window and padded.shape[1:3] == (g.output[0] * g.window[0], g.output[1] * g.window[1])
     dx = (np.empty if covered else np.zeros)(padded.shape, dy.dtype)
     for part in _channels(padded):
         x, dm, target = padded[part], cotangent[part], dx[part]
-        if g.window[0] * g.window[1] <= _FEW:
+        if not _large(g):
             entries = [(i, j) for i in range(g.window[0]) for j in range(g.window[1])]
-            disjoint = g.stride[0] >= g.window[0] and g.stride[1] >= g.window[1]
-            _route(_at(x, g, entries), _at(target, g, entries), y[part], dm, disjoint)
+            _route(_at(x, g, entries), _at(target, g, entries), y[part], dm, _apart(g))
             continue
         # Along H over the rows' maxima, then along W within the rows: the first row, and in it the first entry.
         (kh, kw), (sh, sw), (oh, ow) = g.window, g.stride, g.output
@@ -103,9 +106,9 @@ def max_pool_gradient(dy: Array, saved: tuple[Array, Array], g: Geometry) -> Arr
     return outermost(crop(dx, g))
 
 
-def _placed(dy: Array, first: Array, shape: Shape, g: Geometry) -> Array:
-    """dy (C, OH, OW, N) at the entries `first` of its windows, in images (C, H, W, N) of zeros."""
-    dx = np.zeros(shape, dy.dtype)
+def _placed(dy: Array, first: Array, g: Geometry) -> Array:
+    """dy (C, OH, OW, N) at the entries `first`, of the same shape, of its windows: padded images (C, H, W, N)."""
+    dx = np.zeros((len(dy), *extent(g), dy.shape[3]), dy.dtype)
     row, column = np.divmod(first, g.window[1])
     c, top, left, n = np.ogrid[tuple(map(slice, first.shape))]
     dx[c, top * g.stride[0] + row, left * g.stride[1] + column, n] = dy
@@ -172,22 +175,7 @@ def average_pool(x: Array, g: Geometry) -> Array:
 
 def average_pool_gradient(dy: Array, g: Geometry) -> Array:
     """Dy (N, C, OH, OW) -> (N, C, H, W)."""
-    height, width = (low + size + high for low, size, high in zip(g.before, g.image, g.after, strict=True))
+    height, width = extent(g)
     share = innermost(dy) * _counts(g, dy.dtype)
     rows = _spread(share, 1, height, g.window[0], g.stride[0])
     return outermost(crop(_spread(rows, 2, width, g.window[1], g.stride[1]), g))
-
-
-def global_max(x: Array) -> tuple[Array, Array]:
-    """X (N, C, H, W) -> y (N, C), and the position (C, N) of each first maximum in row-major order."""
-    pixels = innermost(x).reshape(x.shape[1], -1, x.shape[0])  # (C, H*W, N)
-    position = pixels.argmax(axis=1)
-    return np.take_along_axis(pixels, position[:, None], axis=1)[:, 0].T, position  # .max(axis=1) takes 130 us, this 20
-
-
-def global_max_gradient(dy: Array, position: Array, image: tuple[int, int]) -> Array:
-    """Dy (N, C) -> (N, C, H, W): to the first maximum."""
-    batch, channels = dy.shape
-    dx = np.zeros((channels, math.prod(image), batch), dy.dtype)
-    np.put_along_axis(dx, position[:, None, :], dy.T[:, None, :], axis=1)
-    return outermost(dx.reshape(channels, *image, batch))

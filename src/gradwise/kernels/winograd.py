@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradwise.kernels.blas import SMALL
+from gradwise.kernels import blas
 from gradwise.kernels.windows import Geometry, crop, pad
 from gradwise.typing import Array
 
@@ -86,7 +86,6 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     (height, width), batch = g.output, dy.shape[3]
     weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw * channels, filters)
     tiles, wide = -(-height // 4), (width + kw - 1) * batch
-    step = -(-width // -(-width // max(1, min(width, SMALL // (kw * channels * filters * batch)))))
     several = max(1, min(tiles, _CACHED // (6 * channels * wide)))
     padded = np.empty((channels, 4 * tiles + 2, width + kw - 1, batch), np.float32)
     c, h = padded.strides[:2]
@@ -96,8 +95,8 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
         spread = _spread(dy, tile, count)  # (T', 6, O, OW*N)
         transformed = np.empty((count, 6, channels, wide), np.float32)
         done = 0  # columns times N that hold a sum already
-        for begin in range(0, width, step):
-            size = min(step, width - begin) * batch
+        for part in blas.parts(width, kw * channels * filters * width * batch):
+            begin, size = part.start, (part.stop - part.start) * batch
             products = np.matmul(weights, spread[..., begin * batch : begin * batch + size])  # (T', 6, kw*C, OW'*N)
             for j in range(kw):
                 start = (begin + j) * batch
@@ -118,20 +117,20 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     return crop(padded, g)
 
 
-def _patches(x: Array, kw: int, filters: int, g: Geometry, small: int = SMALL) -> Iterator[tuple[int, int, Array]]:
+def _patches(
+    x: Array, kw: int, filters: int, g: Geometry, limit: int | None = None
+) -> Iterator[tuple[int, int, Array]]:
     """For some tiles and output columns at a time: the first tile, the first column, and (T', 6, kw*C, OW'*N)."""
     channels, batch, (height, width) = x.shape[0], x.shape[3], g.output
     tiles = -(-height // 4)
     missing = 4 * tiles + 2 - (g.before[0] + g.image[0] + g.after[0])
     x = pad(x, g._replace(after=(g.after[0] + missing, g.after[1])), 0)
-    blocks = -(-width // max(1, min(width, small // (kw * channels * filters * batch))))
-    step = -(-width // blocks)
-    several = max(1, min(tiles, _CACHED // (6 * kw * channels * step * batch)))
+    blocks = blas.parts(width, kw * channels * filters * width * batch, limit)
+    several = max(1, min(tiles, _CACHED // (6 * kw * channels * blocks[0].stop * batch)))
     for tile in range(0, tiles, several):
         count = min(several, tiles - tile)
         transformed = _transformed(x, tile, count)  # (T', 6, C, W*N)
-        for begin in range(0, width, step):
-            size = min(step, width - begin)
+        for begin, size in ((block.start, block.stop - block.start) for block in blocks):
             patches = np.empty((count, 6, kw, channels, size * batch), np.float32)
             for j in range(kw):
                 at = (begin + j) * batch

@@ -35,7 +35,7 @@ class Chain(Layer):
         self._planned: list[tuple[int, Layer | PooledConvolution]] = []
         self._known: list[Layer] = []
         self._chains: list[Chain] = []
-        self._inside: list[int] = []
+        self._inside = 0
         self._changes = 0
 
     def children(self) -> dict[str, Layer]:
@@ -110,17 +110,15 @@ class Chain(Layer):
         the user's to change. How often there was something to forget.
         """
         layers, known = self.layers, self._known
-        inside = [chain._refresh() for chain in self._chains] if self._chains else self._inside
-        if len(layers) != len(known) or not all(map(operator.is_, layers, known)):
+        changed = len(layers) != len(known) or not all(map(operator.is_, layers, known))
+        if changed:
             self._known = list(layers)
             self._chains = [layer for layer in layers if isinstance(layer, Chain)]
-            self._inside = [chain._refresh() for chain in self._chains]
-        elif inside == self._inside:
-            return self._changes
-        else:
+        inside = sum([chain._refresh() for chain in self._chains])
+        if changed or inside != self._inside:
+            self._paths, self._owners, self._planned = None, {}, []
             self._inside = inside
-        self._paths, self._owners, self._planned = None, {}, []
-        self._changes += 1
+            self._changes += 1
         return self._changes
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:

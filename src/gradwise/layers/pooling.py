@@ -6,7 +6,7 @@ import numpy as np
 
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.kernels import pool
-from gradwise.kernels.windows import Geometry, outermost
+from gradwise.kernels.windows import Geometry, geometry, outermost
 from gradwise.layers.base import Layer, features, pair
 from gradwise.layers.sliding import Padding, Size, place, window_padding
 from gradwise.typing import Array, Pullback, Shape
@@ -112,5 +112,7 @@ class GlobalMaxPooling2D(_GlobalPooling):
     """
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y, position = pool.global_max(x)  # (N, C), (C, N)
-        return y, Pullback(input=lambda dy: pool.global_max_gradient(dy, position, x.shape[2:]))  # (N, C, H, W)
+        image = x.shape[2], x.shape[3]
+        g = geometry(image, image, image, "valid")  # one window
+        y, saved = pool.max_pool(x, g)  # (N, C, 1, 1)
+        return y[:, :, 0, 0], Pullback(input=lambda dy: pool.max_pool_gradient(dy[:, :, None, None], saved, g))

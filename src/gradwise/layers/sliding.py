@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from gradwise.errors import ArgumentError, ShapeError
-from gradwise.kernels.windows import Geometry, geometry
+from gradwise.kernels.windows import Geometry, extent, geometry
 from gradwise.layers.base import Layer, features, pair
 from gradwise.typing import Shape
 
@@ -44,7 +44,7 @@ def place(layer: Layer, shape: Shape, window: Size, stride: Size, padding: Paddi
         key = [tuple(v) if isinstance(v, (list, np.ndarray)) else v for v in (window, stride, padding)]
         g = _geometry(shape, *key, type(layer).__name__)
     if g.output[0] < 1 or g.output[1] < 1:
-        high, wide = (low + size + more for low, size, more in zip(g.before, g.image, g.after, strict=True))
+        high, wide = extent(g)
         raise ShapeError(
             repr(layer),
             f"has a window of {g.window[0]} x {g.window[1]}, larger than the image of {high} x {wide} (with its"

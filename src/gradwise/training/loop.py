@@ -93,7 +93,7 @@ def fit(
     watchers = [watcher if isinstance(watcher, Callback) else EveryEpoch(watcher) for watcher in callbacks]
     progress = Progress(verbose, epochs, len(batches))
     with ExitStack() as stack:
-        stack.enter_context(Computing())  # what is not finite is an error, not a warning
+        stack.enter_context(Computing())
         team = workers if isinstance(workers, Workers) else None
         if isinstance(workers, int) and workers > 1:
             team = stack.enter_context(Workers(network, workers, batch_size))

@@ -1,4 +1,4 @@
-"""python -m benchmarks train|infer|fit|import|scale: a table as text, and one as JSON where --json names a file."""
+"""python -m benchmarks train|infer|fit|import|scale|memory: a table as text; with --json FILE, as JSON, too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import imports, machine, race, scale
+from . import imports, machine, memory, race, scale
 from .networks import multiplications
 
 
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="gradwise beside its peers.")
-    parser.add_argument("what", choices=("train", "infer", "fit", "import", "scale"))
+    parser.add_argument("what", choices=("train", "infer", "fit", "import", "scale", "memory"))
     parser.add_argument("--networks", default="", help="such as ABE; by default those the benchmark is about")
     parser.add_argument("--batches", default="", help="such as 16,128")
     parser.add_argument("--only", default="", help="contestants, by commas: " + ", ".join(race.CONTESTANTS))
@@ -32,6 +32,8 @@ def main() -> None:
         result["rows"] = imports.run(options.rounds)
     elif options.what == "scale":
         result["rows"] = scale.run(min(options.rounds, 3))
+    elif options.what == "memory":
+        result["rows"] = memory.run()
     else:
         result |= compete(options)
     print(text(result["rows"]))

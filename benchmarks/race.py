@@ -49,6 +49,14 @@ def environment(entry: Entry) -> dict[str, str]:
     return kept | quiet | {"PYTHONPATH": path} | dict(entry.environment)
 
 
+def alone(module: str, call: str) -> Any:
+    """What a function of a module of the benchmarks, called in a process of its own, returns."""
+    code = f"import json, {module}; print(json.dumps({module}.{call}))"
+    command, env = [sys.executable, "-c", code], environment(CONTESTANTS["gradwise"])
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
+    return json.loads(done.stdout)
+
+
 class Contestant:
     """A running child."""
 

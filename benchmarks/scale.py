@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 
-from .race import CONTESTANTS, ROOT, environment
+from .race import alone
 
 # axis -> values, from the first that is large enough for arithmetic to outweigh calls
 AXES = {
@@ -52,23 +48,14 @@ def measure(batch: int = 16, width: int = 16, depth: int = 3, side: int = 28) ->
 
 
 def run(rounds: int) -> list[dict[str, object]]:
-    """A row an axis and value; the exponents are of time, memory and arithmetic between its two last values."""
+    """A row an axis and value; the exponents are of time, memory and arithmetic over its three last values."""
     rows: list[dict[str, object]] = []
     for axis, values in AXES.items():
         found = []
         for value in values:
             tries = []
             for _ in range(rounds):
-                code = f"import json; from benchmarks.scale import measure; print(json.dumps(measure({axis}={value})))"
-                done = subprocess.run(
-                    [sys.executable, "-c", code],
-                    capture_output=True,
-                    text=True,
-                    env=environment(CONTESTANTS["gradwise"]),
-                    cwd=ROOT,
-                    check=True,
-                )
-                tries.append(json.loads(done.stdout))
+                tries.append(alone("benchmarks.scale", f"measure({axis}={value})"))
             seconds, memory = (float(np.median([t[key] for t in tries])) for key in ("seconds", "MB"))
             work = _multiplications(**({"batch": 16, "width": 16, "depth": 3, "side": 28} | {axis: value}))
             found.append((value, seconds, memory, work))

@@ -19,7 +19,7 @@ from gradwise import architectures, datasets, metrics
 from gradwise.datasets import tables
 from gradwise.errors import ArgumentError, DataError, LoadError, NonFiniteError
 from gradwise.layers import Standardize
-from gradwise.losses import ClassLoss, SoftmaxCrossEntropy
+from gradwise.losses.classes import ClassLoss, SoftmaxCrossEntropy
 from gradwise.network import Network
 from gradwise.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from gradwise.training.callbacks import LearningRateSchedule

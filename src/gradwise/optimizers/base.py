@@ -1,0 +1,126 @@
+"""`Optimizer`: the protocol of every optimiser, its own arrays and the clipping of gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from gradwise import config
+from gradwise.errors import ArgumentError, ShapeError
+from gradwise.kernels.products import Product
+from gradwise.typing import Array, Index
+
+ALL = slice(None)
+
+
+def bounded(optimizer: object, least: float = 0.0, most: float = math.inf, **values: object) -> None:
+    """Refuse hyper-parameters that are not finite numbers with least <= value < most."""
+    for name, value in values.items():
+        number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+        if not number or not least <= value < most:  # type: ignore[operator]
+            upper = f" and less than {most:g}" if most < math.inf else ""
+            raise ArgumentError(
+                f"{type(optimizer).__name__}: {name} is a number of {least:g} or more{upper}, but got {value!r}."
+            )
+
+
+class Optimizer:
+    """Base of all optimisers; a subclass names its arrays in `kinds` and defines `update`.
+
+    Attributes
+    ----------
+    learning_rate : float
+        May be changed between steps.
+    clip_norm : float or None
+        Gradients are scaled down together when the norm over all of them is larger, as by PyTorch's
+        `clip_grad_norm_`.
+    state : dict
+        Kind -> path -> array, of the parameter's shape and dtype; made at a parameter's first step.
+    steps : int
+        How many steps were taken.
+    by_parts : bool
+        Class level: whether `update` takes `part`, and can step a part of a parameter by itself.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+    by_parts: ClassVar[bool] = False
+
+    learning_rate: float
+    clip_norm: float | None
+
+    def __init__(self, learning_rate: float, clip_norm: float | None) -> None:
+        bounded(self, learning_rate=learning_rate)
+        if clip_norm is not None and (not isinstance(clip_norm, (int, float)) or not 0 < clip_norm < math.inf):
+            raise ArgumentError(f"{type(self).__name__}: clip_norm is None or a number above 0, but got {clip_norm!r}.")
+        self.learning_rate = learning_rate
+        self.clip_norm = clip_norm
+        self.steps = 0
+        self.state: dict[str, dict[str, Array]] = {kind: {} for kind in self.kinds}
+
+    def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Change each parameter in place by its gradient. The gradients are left as they are.
+
+        Raises
+        ------
+        ShapeError
+            A parameter without a gradient, or with one of another shape; nothing was changed then.
+        """
+        for path, parameter in parameters.items():
+            gradient = gradients.get(path)
+            if gradient is None or gradient.shape != parameter.shape:
+                came = "none" if gradient is None else str(gradient.shape)
+                raise ShapeError(
+                    repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
+                )
+        scale = self._clip(parameters, gradients) if self.clip_norm is not None else 1.0
+        self.steps += 1
+        for path, parameter in parameters.items():
+            gradient = gradients[path]
+            if isinstance(gradient, Product):
+                if self.by_parts and scale == 1.0:
+                    self.update_by_product(path, parameter, gradient)
+                    continue
+                gradient = np.asarray(gradient)
+            self.update(path, parameter, gradient if scale == 1.0 else gradient * scale)
+
+    def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
+        """Change one parameter, or `part` of it, in place; `gradient`, of that part, must not be changed."""
+        raise NotImplementedError(f"{type(self).__name__} must define update(path, parameter, gradient)")
+
+    def update_by_product(self, path: str, parameter: Array, gradient: Product) -> None:
+        """Change one parameter by a gradient that is not made yet, part by part."""
+        for part, block in gradient.blocks(parameter):
+            self.update(path, parameter, block, part)
+
+    def array(self, kind: str, path: str, parameter: Array, part: Index = ALL) -> Array:
+        """This optimiser's own array of that kind for that parameter, or that part of it; zeros at first."""
+        arrays = self.state[kind]
+        found = arrays.get(path)
+        if found is None:
+            found = arrays[path] = np.zeros_like(parameter)
+        elif found.shape != parameter.shape:
+            raise ShapeError(
+                repr(self),
+                f"has stepped another network: its {kind} of {path!r} has shape {found.shape}, the parameter"
+                f" {parameter.shape}. Make a new optimiser for each network.",
+            )
+        return found[part]
+
+    def _clip(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
+        """The factor that brings the norm over all gradients down to `clip_norm`."""
+        squares = 0.0
+        for path in parameters:
+            flat = np.asarray(gradients[path]).ravel(order="K")
+            squares += float(np.dot(flat, flat))
+        return min(1.0, self.clip_norm / (math.sqrt(squares) + 1e-6))  # type: ignore[operator]
+
+    def __repr__(self) -> str:
+        return config.describe(self)
+
+    def __eq__(self, other: object) -> bool:
+        return config.equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]

@@ -31,7 +31,7 @@ FLOORS = [
     ["layers.pooled"],  # two of them run as one
     ["layers.containers"],
     ["layers.__init__"],  # the layers under one name
-    ["jacobian", "testing"],
+    ["description", "jacobian", "testing"],
     ["training", "files", "summary"],
     ["network"],
     ["architectures", "course", "datasets", "plot"],

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from gradwise import initializers, layers, losses, optimizers
-from gradwise.config import arguments
-from gradwise.errors import ArgumentError, LoadError
+from gradwise.description import decode, encode, known_classes
+from gradwise.errors import LoadError
 from gradwise.initializers import shapes_only
 from gradwise.layers.base import Layer, sizes
 from gradwise.layers.containers import Chain
@@ -42,10 +41,10 @@ def save(
     description = {
         "format": "gradwise",
         "version": VERSION,
-        "network": _encode(network, {}),
+        "network": encode(network, {}),
         "input_shape": network.input_shape,
         "classes": getattr(network, "classes", None),
-        "optimizer": None if optimizer is None else {"made": _encode(optimizer, {}), "steps": optimizer.steps},
+        "optimizer": None if optimizer is None else {"made": encode(optimizer, {}), "steps": optimizer.steps},
         "random": None if rng is None else rng.bit_generator.state,
     }
     import json
@@ -94,16 +93,16 @@ def load(path: str | os.PathLike[str], network_class: type[Chain], custom: Itera
 def _load(file: BinaryIO, path: str, network_class: type[Chain], custom: Iterable[type]) -> Loaded:
     members = _members(file, path)
     description = _description(file, members, path)
-    classes = _classes(network_class, custom)
+    classes = known_classes(network_class, custom)
     try:
-        network = _decode(description["network"], classes, {})
+        network = decode(description["network"], classes, {})
         if not isinstance(network, Chain):
             raise LoadError(f"{path} holds a {type(network).__name__}, not a network.")
         output_shape = network.build(sizes(description["input_shape"], "input_shape"), shapes_only())
         names = _names(description.get("classes"), output_shape)
         optimizer = None
         if description["optimizer"] is not None:
-            optimizer = _decode(description["optimizer"]["made"], classes, {})
+            optimizer = decode(description["optimizer"]["made"], classes, {})
             if not isinstance(optimizer, Optimizer):
                 raise LoadError(f"{path} holds a {type(optimizer).__name__}, not an optimiser.")
             optimizer.steps = int(description["optimizer"]["steps"])
@@ -242,80 +241,6 @@ def _check(members: Mapping[str, _Member], wanted: Mapping[str, Shape], path: st
             raise LoadError(f"{path}: {name} has shape {member.shape}, but the network needs {shape}.")
         if member.dtype not in (np.float32, np.float64) and not name.startswith("state/"):
             raise LoadError(f"{path}: {name} is an array of {member.dtype}; parameters are float32 or float64.")
-
-
-# The description
-
-
-def _encode(value: Any, seen: dict[int, int]) -> Any:
-    """A constructor's argument as JSON; a layer that was written before, as its number."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, tuple):
-        return {"tuple": [_encode(item, seen) for item in value]}
-    if isinstance(value, list):
-        return [_encode(item, seen) for item in value]
-    if isinstance(value, (np.dtype, type)):
-        return {"dtype": np.dtype(value).name}
-    if isinstance(value, np.random.Generator):
-        return None
-    if isinstance(value, (Layer, losses.Loss, initializers.Initializer, Optimizer)):
-        if id(value) in seen:
-            return {"again": seen[id(value)]}
-        made = {name: _encode(argument, seen) for name, argument in arguments(value).items()}
-        encoded: dict[str, Any] = {"class": type(value).__name__, "arguments": made}
-        if isinstance(value, Layer):
-            seen[id(value)] = len(seen)
-            if not value.trainable:
-                encoded["trainable"] = False
-        return encoded
-    raise ArgumentError(
-        f"cannot save the argument {value!r}: a layer's arguments are numbers, strings, tuples, lists, layers and"
-        " initialisers."
-    )
-
-
-def _decode(value: Any, classes: Mapping[str, type], seen: dict[int, Any]) -> Any:
-    """What `_encode` wrote, made again."""
-    if isinstance(value, list):
-        return [_decode(item, classes, seen) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "tuple" in value:
-        return tuple(_decode(item, classes, seen) for item in value["tuple"])
-    if "dtype" in value:
-        return np.dtype(value["dtype"]).type
-    if "again" in value:
-        return seen[value["again"]]
-    name = value["class"]
-    if name not in classes:
-        raise LoadError(
-            f"unknown layer {name!r}. If it is one of your own: gradwise.load(path, custom_layers=[{name}])."
-        )
-    made = {key: _decode(argument, classes, seen) for key, argument in value["arguments"].items()}
-    cls = classes[name]
-    if issubclass(cls, Chain) and "input_shape" in made:
-        made["input_shape"] = None  # built once it is known that its arrays are there
-    instance = cls(**made)
-    if isinstance(instance, Layer):
-        seen[len(seen)] = instance
-        if value.get("trainable") is False:
-            instance.trainable = False
-    return instance
-
-
-def _classes(network_class: type[Chain], custom: Iterable[type]) -> dict[str, type]:
-    """Every class that a description may name."""
-    parts = (layers, losses, initializers, optimizers)
-    known = {name: getattr(part, name) for part in parts for name in part.__all__}
-    known[network_class.__name__] = network_class
-    for cls in custom:
-        if not isinstance(cls, type):
-            raise ArgumentError(f"custom_layers is a list of classes, but has {cls!r}.")
-        known[cls.__name__] = cls
-    return known
 
 
 def _plain(value: Any) -> Any:

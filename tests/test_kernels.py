@@ -335,3 +335,23 @@ def test_winograd_is_for_single_precision():
     assert winograd.pays(g, 32, 64, np.dtype(np.float32))
     assert not winograd.pays(g, 32, 64, np.dtype(np.float64))
     assert not winograd.pays(geometry((20, 20), (3, 3), (2, 2), "valid"), 32, 64, np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("size", [3, 40, 60, 200])  # the sizes at which another way is taken
+@pytest.mark.parametrize("order", ["C", "F", "neither"])
+def test_relu_and_its_gradient_by_their_definition(size, order):
+    rng = np.random.default_rng(size)
+    x, dy = rng.standard_normal((2, size, 2 * size)).astype(np.float32)
+    x[0, 0] = 0
+    x = x[:, ::2] if order == "neither" else np.asarray(x, order=order)
+    dy = dy[:, : x.shape[1]].astype(np.float64)
+    y = activations.relu(x)
+    np.testing.assert_array_equal(y, np.where(x > 0, x, 0))
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(activations.relu_gradient(dy, y), np.where(x > 0, dy, 0))
+
+
+@pytest.mark.parametrize(("shape", "order"), [((16, 10), "C"), ((16, 10), "F"), ((1, 3), "C"), ((600, 500), "C")])
+def test_sums_of_columns(shape, order):
+    rows = np.asarray(np.random.default_rng(0).standard_normal(shape), order=order)
+    np.testing.assert_allclose(blas.column_sums(rows), rows.sum(axis=0), rtol=1e-12, atol=1e-12)

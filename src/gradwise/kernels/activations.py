@@ -27,16 +27,23 @@ _ERFC = (
 
 def relu(x: Array) -> Array:
     """max(x, 0)."""
-    # Of 590 KB, the maximum with a scalar takes 57 us and clip 19; but of 1 KB 0.8 and 2.5.
-    return np.clip(x, 0, np.inf) if x.size > 4096 else np.maximum(x, 0)
+    # The maximum with zeros of the same shape needs no broadcasting: of 40 KB 2.3 us, with a scalar 4.6, clip 3.6. Of
+    # 1 KB the three take 1.0, 0.8 and 2.5, of 590 KB the maximum with a scalar 57 and clip 19.
+    if x.size > 16_384:
+        return np.clip(x, 0, np.inf)
+    if x.size < 1024 or not x.flags.forc:
+        return np.maximum(x, 0)
+    return np.maximum(x, np.zeros(x.shape, x.dtype, "C" if x.flags.c_contiguous else "F"))
 
 
 def relu_gradient(dy: Array, y: Array) -> Array:
     """dy where y, the output, is above 0; else 0."""
-    if y.size <= 4096:
-        return dy * (y > 0)
+    # The sign of what is not negative is the derivative, as a number: of 1 KB 0.8 us, by truth values 1.75, of 40 KB
+    # 5.9 and 3.9. 590 KB times truth values themselves take 44 us, as numbers 38.
+    if y.size <= 2560:
+        return dy * np.sign(y)
     share = (y > 0).astype(dy.dtype)
-    share *= dy  # by numbers: 38 us of 590 KB, by truth values themselves 44
+    share *= dy
     return share
 
 

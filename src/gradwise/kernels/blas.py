@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import numpy as np
+
 from gradwise.typing import Array
 
 # Multiply-adds up to which OpenBLAS multiplies two matrices without packing them, and on one thread: 95 against 50
@@ -20,4 +24,23 @@ def parts(size: int, work: int, limit: int | None = None) -> list[slice]:
 
 def multiply(left: Array, right: Array) -> Array:
     """left (m, k) @ right (k, n); where k is 1 as an outer product: 9216 x 128, 380 us, by BLAS 1300."""
-    return left * right if len(right) == 1 else left @ right
+    return left * right if len(right) == 1 else left.dot(right)  # `dot` reaches BLAS 0.6 us sooner than `@`
+
+
+# Numbers that are summed as a product with ones: of (1024, 16) along the rows 4.1 us, by add.reduce 21, of (20, 16) 0.4
+# and 1.1. Of 590,000 BLAS would wake its second thread.
+_FEW = 1 << 18
+
+
+def column_sums(rows: Array) -> Array:
+    """(m, n) -> (n,)."""
+    if rows.size > _FEW:
+        return np.einsum("mn->n", rows)
+    return _ones(len(rows), rows.dtype).dot(rows)
+
+
+@lru_cache(maxsize=16)
+def _ones(count: int, dtype: np.dtype) -> Array:
+    ones = np.ones(count, dtype)
+    ones.flags.writeable = False
+    return ones

@@ -16,7 +16,7 @@ def all_finite(x: Array) -> bool:
     if x.dtype.kind != "f" or not x.size:
         return True
     if x.size <= _CHUNK and (x.flags.c_contiguous or x.flags.f_contiguous):
-        flat = x.ravel(order="K")
+        flat = (x if x.flags.c_contiguous else x.T).reshape(-1)
         # 1.2 us for 16 images of 28 x 28, np.isfinite(x).all() 2.8; a sum of squares that overflows is looked at again.
         return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
     if x.ndim > 1 and len(x) > 1:

@@ -38,7 +38,7 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
     work = kernel.size * len(x)
-    z = kernel.T @ x.T if work <= blas.SMALL else _large(x, kernel, work)  # (out, N)
+    z = kernel.T.dot(x.T) if work <= blas.SMALL else _large(x, kernel, work)  # (out, N)
     if bias is not None:
         z += bias[:, None]
     return z.T
@@ -55,7 +55,7 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
             np.matmul(x[part], kernel, out=y[part])
         return np.ascontiguousarray(y.T)
     if not pieces:
-        return kernel.T @ x.T
+        return kernel.T.dot(x.T)
     first, *rest = blas.parts(len(kernel), work)
     z = kernel[first].T @ x[:, first].T
     for part in rest:
@@ -66,6 +66,11 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
 def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
     """x (N, in), dy (N, out) -> (in, out), in the memory order of the kernel."""
     return _product(x, dy, not kernel.flags.c_contiguous)
+
+
+def bias_gradient(dy: Array) -> Array:
+    """dy (N, out) -> (out,)."""
+    return blas.column_sums(dy)
 
 
 def _product(x: Array, dy: Array, flipped: bool) -> Array:
@@ -86,7 +91,7 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     samples = len(dy)
     work = kernel.size * samples
     if work <= blas.SMALL or not 1 < samples <= _FEW:
-        return (kernel @ dy.T).T
+        return kernel.dot(dy.T).T
     z = np.empty((len(kernel), samples), np.result_type(kernel, dy))
     for part in blas.parts(len(kernel), work):
         np.matmul(kernel[part], dy.T, out=z[part])

@@ -114,7 +114,7 @@ class Chain(Layer):
         if changed:
             self._known = list(layers)
             self._chains = [layer for layer in layers if isinstance(layer, Chain)]
-        inside = sum([chain._refresh() for chain in self._chains])
+        inside = sum([chain._refresh() for chain in self._chains]) if self._chains else 0
         if changed or inside != self._inside:
             self._paths, self._owners, self._planned = None, {}, []
             self._inside = inside
@@ -140,6 +140,10 @@ class Chain(Layer):
         A parameter of a layer that stands in several places goes by its first path everywhere.
         """
         self._refresh()
+        return self._tables()
+
+    def _tables(self) -> list[dict[str, str]]:
+        """`paths` of the layers as they were last looked at."""
         if self._paths is None:
             first: dict[tuple[int, str], str] = {}
             self._paths = []
@@ -162,7 +166,8 @@ class ChainPullback(Pullback):
     """The derivatives of a chain: its layers' pullbacks, run backwards."""
 
     def __init__(self, chain: Chain, steps: list[tuple[int, Pullback]]) -> None:
-        self._chain = chain
+        self._layers = chain.layers
+        self._tables = chain._tables()
         self._steps = steps
 
     def input(self, dy: Array) -> Array:
@@ -175,10 +180,9 @@ class ChainPullback(Pullback):
     def parameters(self) -> Mapping[str, Derivative]:
         """Path -> the function that gives that parameter's gradient."""
         uses: dict[str, list[tuple[int, str]]] = {}
-        tables = self._chain.paths()
         for step, (index, pullback) in enumerate(self._steps):
             for name in pullback.parameters:
-                uses.setdefault(tables[index][name], []).append((step, name))
+                uses.setdefault(self._tables[index][name], []).append((step, name))
         return {path: self._derivative(where) for path, where in uses.items()}
 
     def _derivative(self, where: list[tuple[int, str]]) -> Callable[[Array], Array]:
@@ -201,20 +205,19 @@ class ChainPullback(Pullback):
     def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
         """The input's gradient and all parameters' gradients, in one sweep backwards."""
         gradients: dict[str, Array] = {}
-        tables = self._chain.paths()
         for index, pullback in reversed(self._steps):
             dy, own = pullback(dy)
-            _collect(gradients, own, tables[index])
+            _collect(gradients, own, self._tables[index])
         return dy, gradients
 
     def learns(self) -> bool:
         """Whether a layer that is not frozen has parameters."""
-        layers = self._chain.layers
+        layers = self._layers
         return any(layers[index].trainable and pullback.learns() for index, pullback in self._steps)
 
     def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
         """One sweep backwards that can be run once: each layer's pullback is dropped as soon as it has served."""
-        layers, tables, steps = self._chain.layers, self._chain.paths(), self._steps
+        layers, tables, steps = self._layers, self._tables, self._steps
         # Below the first layer that learns there is nothing to do, unless the input's gradient is wanted.
         stop = 0
         if not needs_input:

@@ -85,7 +85,7 @@ class Dense(Layer):
             "kernel": lambda dy: dense.kernel_gradient(x, dy, kernel),  # (in, units)
         }
         if bias is not None:
-            derivatives["bias"] = lambda dy: np.add.reduce(dy, axis=0)  # (units,)
+            derivatives["bias"] = lambda dy: dense.bias_gradient(dy)  # (units,)
         pullback = Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
         return dense.forward(x, kernel, bias), pullback
 

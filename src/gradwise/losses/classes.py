@@ -6,6 +6,7 @@ import numpy as np
 
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gradwise.kernels.activations import log_softmax, softmax
+from gradwise.kernels.blas import column_sums
 from gradwise.losses.base import Gradient, Loss, batch_shape, check_smoothing
 from gradwise.typing import Array, Shape
 
@@ -97,7 +98,7 @@ class SoftmaxCrossEntropy(ClassLoss):
         entry = target * samples + np.arange(samples)
         z = z - np.maximum.reduce(z, axis=0)
         e = np.exp(z)
-        total = np.add.reduce(e, axis=0)  # (N,)
+        total = column_sums(e)  # (N,)
 
         def gradient() -> Array:
             p = e / total

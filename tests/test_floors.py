@@ -14,6 +14,7 @@ FLOORS = [
     ["errors", "typing", "writing"],
     ["config"],
     ["kernels", "initializers"],
+    ["layers.formulas"],
     ["layers.base"],
     ["layers.sliding"],  # what convolution and pooling say alike
     [
@@ -29,6 +30,7 @@ FLOORS = [
         "metrics",
     ],
     ["layers.pooled"],  # two of them run as one
+    ["layers.program"],
     ["layers.containers"],
     ["layers.__init__"],  # the layers under one name
     ["description", "jacobian", "testing"],

@@ -8,6 +8,7 @@ from gradwise import initializers, layers, losses, metrics, optimizers
 from gradwise.initializers import *  # noqa: F403
 from gradwise.jacobian import jacobian, parameter_jacobians
 from gradwise.layers import *  # noqa: F403
+from gradwise.layers.formulas import Formulas
 from gradwise.losses import *  # noqa: F403
 from gradwise.network import Network, load
 from gradwise.optimizers import *  # noqa: F403
@@ -28,6 +29,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
+    "Formulas",
     "LearningRateSchedule",
     "Network",
     "Pullback",

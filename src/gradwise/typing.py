@@ -61,10 +61,6 @@ class Pullback:
         gradients = {name: derivative(dy) for name, derivative in self.parameters.items()}
         return self.input(dy), gradients
 
-    def learns(self) -> bool:
-        """Whether training has a gradient to ask of this pass."""
-        return bool(self._parameters)
-
     def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
         """What training asks for: trained parameters' gradients first, then the input's if an earlier layer learns."""
         gradients = {}

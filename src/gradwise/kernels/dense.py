@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from gradwise.kernels import blas
+from gradwise.kernels.products import LEAST, Product
 from gradwise.typing import Array
 
 # Products a little larger than BLAS's small ones are made of pieces of that size: 4056 -> 32, 16 samples, forwards
@@ -66,6 +67,11 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
 def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
     """x (N, in), dy (N, out) -> (in, out), in the memory order of the kernel."""
     return _product(x, dy, not kernel.flags.c_contiguous)
+
+
+def kernel_factors(x: Array, dy: Array, kernel: Array) -> Array | Product:
+    """The kernel's gradient; a large one's is made as the kernel is stepped."""
+    return kernel_gradient(x, dy, kernel) if kernel.size < LEAST else Product(x.T, dy)
 
 
 def bias_gradient(dy: Array) -> Array:

@@ -49,3 +49,13 @@ class Product:
 
     def __add__(self, other: Any) -> Array:
         return np.asarray(self) + np.asarray(other)
+
+
+def subtract(target: Array, share: Array | Product) -> None:
+    """target -= share, in place."""
+    if isinstance(share, Product):
+        for part, block in share.blocks(target):
+            values = target[part]
+            values -= block
+    else:
+        target -= share

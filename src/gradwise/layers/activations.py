@@ -7,6 +7,7 @@ import numpy as np
 from gradwise.errors import ArgumentError
 from gradwise.kernels import activations as kernel
 from gradwise.layers.base import Layer
+from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, Shape
 
 
@@ -27,13 +28,7 @@ def _number(value: object, what: str, positive: bool) -> None:
 class ReLU(_Activation):
     """max(x, 0); the derivative at exactly 0 is 0."""
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y = kernel.relu(x)
-        return y, Pullback(input=lambda dy: kernel.relu_gradient(dy, y))
-
-    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
-        """The output alone."""
-        return kernel.relu(x)
+    formulas = Formulas(forward=kernel.relu, input=kernel.relu_gradient)
 
 
 class LeakyReLU(_Activation):
@@ -93,24 +88,19 @@ class SiLU(_Activation):
 class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y = kernel.sigmoid(x)
-        return y, Pullback(input=lambda dy: dy * y * (1 - y))
+    formulas = Formulas(forward=kernel.sigmoid, input=lambda dy, y: dy * y * (1 - y))
 
 
 class Tanh(_Activation):
     """tanh(x)."""
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y = np.tanh(x)
-        return y, Pullback(input=lambda dy: dy * (1 - y * y))
+    formulas = Formulas(forward=lambda x: np.tanh(x), input=lambda dy, y: dy * (1 - y * y))
 
 
 class Softplus(_Activation):
     """log(1 + exp(x)), a smooth ReLU."""
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        return kernel.softplus(x), Pullback(input=lambda dy: dy * kernel.sigmoid(x))
+    formulas = Formulas(forward=kernel.softplus, input=lambda dy, x: dy * kernel.sigmoid(x))
 
 
 class Softmax(_Activation):
@@ -119,14 +109,16 @@ class Softmax(_Activation):
     A network that is trained ends better in logits and `SoftmaxCrossEntropy`, which is exact where this one underflows.
     """
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y = kernel.softmax(x)
-        return y, Pullback(input=lambda dy: y * (dy - (y * dy).sum(axis=1, keepdims=True)))
+    formulas = Formulas(
+        forward=kernel.softmax,
+        input=lambda dy, y: y * (dy - (y * dy).sum(axis=1, keepdims=True)),
+    )
 
 
 class LogSoftmax(_Activation):
     """log(softmax(x)) over axis 1, exact where softmax underflows."""
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        y = kernel.log_softmax(x)
-        return y, Pullback(input=lambda dy: dy - np.exp(y) * dy.sum(axis=1, keepdims=True))
+    formulas = Formulas(
+        forward=kernel.log_softmax,
+        input=lambda dy, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
+    )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradwise import config
 from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
 from gradwise.initializers import Placeholder
+from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, RandomState, Shape
 
 
@@ -49,8 +50,8 @@ def _guarded(run: Callable[..., Any]) -> Callable[..., Any]:
 class Layer:
     """A differentiable function with parameters: y, pullback = layer.vjp(x).
 
-    A subclass defines `vjp` and, where it has parameters or changes the shape, `build`; its constructor, if any, keeps
-    its arguments under their own names. `repr`, equality and saving follow from these.
+    A subclass defines `vjp`, or `formulas` from which it follows, and, where it has parameters or changes the shape,
+    `build`; its constructor, if any, keeps its arguments under their own names. `repr`, equality and saving follow.
 
     Attributes
     ----------
@@ -78,6 +79,7 @@ class Layer:
     ...         )
     """
 
+    formulas: ClassVar[Formulas | None] = None
     parameters: ClassVar[tuple[str, ...]] = ()
     state: ClassVar[tuple[str, ...]] = ()
     _own: ClassVar[frozenset[str]] = frozenset()
@@ -108,13 +110,19 @@ class Layer:
         """Make the layer's arrays for inputs of `input_shape` and return the output's shape (both without N)."""
         return input_shape
 
+    @_guarded
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """Run the layer on a batch, (N, *input_shape): its output, and the pullback that holds its derivatives."""
-        raise NotImplementedError(f"{type(self).__name__} must define vjp(x, training, rng)")
+        if self.formulas is None:
+            raise NotImplementedError(f"{type(self).__name__} must define vjp(x, training, rng)")
+        return self.formulas.vjp(self, x)
 
+    @_guarded
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The layer's output for a batch, (N, *input_shape). A subclass may say how that goes with less work."""
-        return self.vjp(x, training, rng)[0]
+        if self.formulas is None or type(self).vjp is not Layer.vjp:
+            return self.vjp(x, training, rng)[0]
+        return self.formulas.run(self, x)
 
     def accepts(self, shape: Shape) -> bool:
         """Whether the layer, once built, can run on samples of this shape."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
+from gradwise.layers import program
 from gradwise.layers.activations import ReLU
 from gradwise.layers.base import Layer, features
 from gradwise.layers.convolution import Conv2D
@@ -34,9 +35,13 @@ class Chain(Layer):
         self._owners: dict[str, tuple[Layer, str]] = {}
         self._planned: list[tuple[int, Layer | PooledConvolution]] = []
         self._known: list[Layer] = []
+        self._all: list[Layer] = []
         self._chains: list[Chain] = []
         self._inside = 0
         self._changes = 0
+        self._inference: program.Forward | None = None
+        self._training: program.Sweep | None = None
+        self._trains: list[bool] = []
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -77,13 +82,49 @@ class Chain(Layer):
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
-        y = x
+        plan = self._plan()
         try:
-            for _, layer in self._plan():
+            if not training:
+                if self._inference is None:
+                    self._inference = program.inference([layer for _, layer in plan])
+                return self._inference(x)
+            y = x
+            for _, layer in plan:
                 y = layer.forward(y, training, rng)
+            return y
         except ShapeError as error:
             raise self._located(error, x) from None
-        return y
+
+    def sweep(self, x: Array, rng: np.random.Generator | None, judge: program.Judge) -> dict[str, Array]:
+        """Once forwards, as in training, and once backwards: the gradients of the parameters that are trained.
+
+        Parameters
+        ----------
+        x : array (N, *input_shape), of floating point numbers
+        rng : numpy.random.Generator or None
+        judge : callable
+            Is given the output, (N, *output_shape), and returns the cotangent dL/dy, of its shape.
+
+        Returns
+        -------
+        dict
+            Path -> gradient; of a large kernel a `Product`, which is not made yet.
+        """
+        plan = self._plan()
+        trains = [layer.trainable for layer in self._all]
+        if self._training is None or trains != self._trains:
+            layers, tables = [layer for _, layer in plan], self._tables()
+            learning = [_learns(self.layers[index]) for index, _ in plan]
+            self._training = program.training(layers, [tables[index] for index, _ in plan], learning)
+            self._trains = trains
+        try:
+            return self._training(x, rng, judge)
+        except ShapeError as error:
+            raise self._located(error, x) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: programs name the layers they were written for."""
+        return self.__dict__ | {"_inference": None, "_training": None}
 
     def _plan(self) -> list[tuple[int, Layer | PooledConvolution]]:
         """The layers in the order they run, each with its index.
@@ -117,6 +158,8 @@ class Chain(Layer):
         inside = sum([chain._refresh() for chain in self._chains]) if self._chains else 0
         if changed or inside != self._inside:
             self._paths, self._owners, self._planned = None, {}, []
+            self._inference = self._training = None
+            self._all = list(_inside(self))
             self._inside = inside
             self._changes += 1
         return self._changes
@@ -207,13 +250,9 @@ class ChainPullback(Pullback):
         gradients: dict[str, Array] = {}
         for index, pullback in reversed(self._steps):
             dy, own = pullback(dy)
-            _collect(gradients, own, self._tables[index])
+            for name in own:
+                program.collect(gradients, self._tables[index][name], own[name])
         return dy, gradients
-
-    def learns(self) -> bool:
-        """Whether a layer that is not frozen has parameters."""
-        layers = self._layers
-        return any(layers[index].trainable and pullback.learns() for index, pullback in self._steps)
 
     def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
         """One sweep backwards that can be run once: each layer's pullback is dropped as soon as it has served."""
@@ -221,7 +260,7 @@ class ChainPullback(Pullback):
         # Below the first layer that learns there is nothing to do, unless the input's gradient is wanted.
         stop = 0
         if not needs_input:
-            while stop < len(steps) and not (trains and layers[steps[stop][0]].trainable and steps[stop][1].learns()):
+            while stop < len(steps) and not (trains and _learns(layers[steps[stop][0]])):
                 stop += 1
         gradients: dict[str, Array] = {}
         cotangent: Any = dy
@@ -229,16 +268,23 @@ class ChainPullback(Pullback):
             index, pullback = steps.pop()
             wanted = needs_input or len(steps) > stop
             cotangent, own = pullback.train(cotangent, wanted, trains and layers[index].trainable)
-            if own:
-                _collect(gradients, own, tables[index])
+            for name in own:
+                program.collect(gradients, tables[index][name], own[name])
         return cotangent, gradients
 
 
-def _collect(gradients: dict[str, Array], own: dict[str, Array], table: dict[str, str]) -> None:
-    """Add one layer's gradients to the chain's, under the chain's paths."""
-    for name, gradient in own.items():
-        path = table[name]
-        gradients[path] = gradients[path] + gradient if path in gradients else gradient
+def _inside(layer: Layer) -> Iterator[Layer]:
+    """The layers in a layer, and in those, and so on."""
+    for child in layer.children().values():
+        yield child
+        yield from _inside(child)
+
+
+def _learns(layer: Layer) -> bool:
+    """Whether it has parameters that are trained."""
+    names = type(layer).parameters if isinstance(type(layer).parameters, tuple) else ()
+    own = any(getattr(layer, name) is not None for name in names)
+    return layer.trainable and (own or any(_learns(child) for child in layer.children().values()))
 
 
 def _listed(layers: Sequence[Layer], container: str) -> list[Layer]:

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from gradwise.errors import ShapeError
 from gradwise.initializers import GlorotUniform, Initializer, Placeholder, Zeros
 from gradwise.kernels import dense
-from gradwise.kernels.products import LEAST, Product
 from gradwise.layers.base import Layer, features, floating, positive
-from gradwise.typing import Array, Derivative, Pullback, Shape
-
-
-class _LargePullback(Pullback):
-    """Training is given a large kernel's gradient as a product, to be made as the kernel is stepped."""
-
-    def __init__(self, x: Array, derivatives: dict[str, Derivative]) -> None:
-        super().__init__(**derivatives)
-        self._x = x
-
-    def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
-        gradients: dict[str, Any] = {}
-        if trains:
-            gradients = {name: derivative(dy) for name, derivative in self._parameters.items() if name != "kernel"}
-            gradients["kernel"] = Product(self._x.T, dy)
-        return (self.input(dy) if needs_input else None), gradients
+from gradwise.layers.formulas import Formulas
+from gradwise.typing import Array, Shape
 
 
 class Dense(Layer):
@@ -46,6 +29,13 @@ class Dense(Layer):
     """
 
     parameters = ("kernel", "bias")
+    formulas = Formulas(
+        forward=dense.forward,  # (N, units)
+        input=dense.input_gradient,  # (N, in)
+        kernel=dense.kernel_gradient,  # (in, units)
+        bias=dense.bias_gradient,  # (units,)
+        training={"kernel": dense.kernel_factors},
+    )
 
     def __init__(
         self,
@@ -77,21 +67,6 @@ class Dense(Layer):
         self.kernel = kernel
         self.bias = self.bias_initializer((self.units,), rng, self.dtype) if self.use_bias else None
         return (self.units,)
-
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        kernel, bias = self.kernel, self.bias
-        derivatives: dict[str, Derivative] = {
-            "input": lambda dy: dense.input_gradient(dy, kernel),  # (N, in)
-            "kernel": lambda dy: dense.kernel_gradient(x, dy, kernel),  # (in, units)
-        }
-        if bias is not None:
-            derivatives["bias"] = lambda dy: dense.bias_gradient(dy)  # (units,)
-        pullback = Pullback(**derivatives) if kernel.size < LEAST else _LargePullback(x, derivatives)
-        return dense.forward(x, kernel, bias), pullback
-
-    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
-        """The output alone."""
-        return dense.forward(x, self.kernel, self.bias)
 
     def sample_gradients(self, x: Array, dy: Array) -> dict[str, Array]:
         """Each sample's parameter gradients, (N, *shape): the outer products that `vjp` sums."""

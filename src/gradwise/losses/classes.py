@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
@@ -68,6 +70,13 @@ def _one_hot(labels: Array, classes: int, dtype: np.dtype) -> Array:
     return rows
 
 
+@lru_cache(maxsize=16)
+def _counted(count: int) -> Array:
+    numbers = np.arange(count)
+    numbers.flags.writeable = False
+    return numbers
+
+
 class SoftmaxCrossEntropy(ClassLoss):
     """-sum(y * log_softmax(prediction)): predictions are logits, (N, classes).
 
@@ -95,7 +104,7 @@ class SoftmaxCrossEntropy(ClassLoss):
         z = np.ascontiguousarray(prediction.T)  # (classes, N)
         samples = z.shape[1]
         # Places in the flattened arrays: a look-up takes 0.14 us, by (row, column) 0.84.
-        entry = target * samples + np.arange(samples)
+        entry = target * samples + _counted(samples)
         z = z - np.maximum.reduce(z, axis=0)
         e = np.exp(z)
         total = column_sums(e)  # (N,)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwise import config
 from gradwise.errors import ArgumentError, ShapeError
-from gradwise.kernels.products import Product
+from gradwise.kernels.products import Product, subtract
 from gradwise.typing import Array, Index
 
 ALL = slice(None)
@@ -60,8 +60,22 @@ class Optimizer:
         self.steps = 0
         self.state: dict[str, dict[str, Array]] = {kind: {} for kind in self.kinds}
 
-    def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+    def factor(self) -> float | None:
+        """The number that a step multiplies each gradient with before it is subtracted, where it does nothing else.
+
+        Training then folds it into the small array that the gradients are made from.
+        """
+        return None
+
+    def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], multiplied: bool = False) -> None:
         """Change each parameter in place by its gradient. The gradients are left as they are.
+
+        Parameters
+        ----------
+        parameters, gradients : mapping
+            Path -> array.
+        multiplied : bool
+            The gradients are multiplied by `factor` already.
 
         Raises
         ------
@@ -77,6 +91,10 @@ class Optimizer:
                 )
         scale = self._clip(parameters, gradients) if self.clip_norm is not None else 1.0
         self.steps += 1
+        if multiplied:
+            for path, parameter in parameters.items():
+                subtract(parameter, gradients[path])
+            return
         for path, parameter in parameters.items():
             gradient = gradients[path]
             if isinstance(gradient, Product):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gradwise.errors import ArgumentError
-from gradwise.kernels.products import Product
 from gradwise.optimizers.base import ALL, Optimizer, bounded
 from gradwise.typing import Array, Index
 
@@ -44,6 +43,10 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.weight_decay = weight_decay
 
+    def factor(self) -> float | None:
+        plain = not (self.momentum or self.weight_decay or self.clip_norm) and type(self).update is SGD.update
+        return self.learning_rate if plain else None
+
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
         values = parameter if part is ALL else parameter[part]
         if self.weight_decay:
@@ -54,12 +57,3 @@ class SGD(Optimizer):
             velocity += gradient
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
         values -= self.learning_rate * gradient
-
-    def update_by_product(self, path: str, parameter: Array, gradient: Product) -> None:
-        if self.momentum or self.weight_decay:
-            super().update_by_product(path, parameter, gradient)
-            return
-        # The learning rate goes into the small factor: one pass less over the large product.
-        for part, block in Product(gradient.left, self.learning_rate * gradient.right).blocks(parameter):
-            values = parameter[part]
-            values -= block

@@ -24,7 +24,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.shared import NEWS, Block, Kept, Line, Spec, added, held, keep, place, spec, tell
-from gradwise.training.step import Computing, descend, gradients, step
+from gradwise.training.step import Computing, descend, gradients, scale_of, step
 from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
@@ -160,14 +160,14 @@ class Workers:
             raise WorkerError("a step of these workers was broken off, so they do not go on: start new Workers.")
         self._within = True
         self._share()
-        parts = _parts(batch, self.count)
+        parts, scale = _parts(batch, self.count), scale_of(optimizer, samples)
         for number, part in enumerate(parts[1:]):
-            self._send(number, part, samples)
+            self._send(number, part, scale)
         error: Exception | None = None
         total, predictions = 0.0, []
         found: dict[str, Any] = {}
         try:
-            total, prediction, found = gradients(self.network, self.loss, parts[0], rng, samples)
+            total, prediction, found = gradients(self.network, self.loss, parts[0], rng, scale)
             predictions.append(prediction)
         except (ValueError, TypeError) as own:
             error = own
@@ -196,14 +196,14 @@ class Workers:
                 self._views[path][...] = getattr(owner, name)
                 object.__setattr__(owner, name, self._views[path])
 
-    def _send(self, number: int, part: Batch, samples: int) -> None:
+    def _send(self, number: int, part: Batch, scale: float) -> None:
         """Put a part where the worker finds it; a message tells what lies there only where that has changed."""
         worker = self._workers[number]
         arrays: dict[str, Any] = {"x": part.x, "y": part.y, "weight": part.weight}
         for name, array in arrays.items():
             if array is not None:
                 arrays[name] = worker.block.put(name, array) or array  # what is too large goes by the message itself
-        task = (arrays, samples)
+        task = (arrays, scale)
         same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
         try:
             tell(worker.line, worker.block, "task", *(() if same else (task,)))
@@ -282,12 +282,12 @@ def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int],
             task = line.message()
         if task is None:
             return
-        arrays, samples = task
+        arrays, scale = task
         batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in arrays.items()))
         reply: Any
         try:
             with Computing():
-                total, prediction, found = gradients(network, loss, batch, rng, samples)
+                total, prediction, found = gradients(network, loss, batch, rng, scale)
             block.view("loss", _LOSS)[0] = total
             at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
             kept = {path: keep(block, path, gradient, layout[path].dtype) for path, gradient in found.items()}

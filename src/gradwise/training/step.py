@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradwise.errors import ArgumentError, NonFiniteError
+from gradwise.kernels.blas import column_sums
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
@@ -22,7 +23,7 @@ from gradwise.typing import Array
 _BUFFER = 1024
 
 
-def _settings() -> list[tuple[ContextVar[Any], Any]]:
+def _settings() -> tuple[ContextVar[Any], Any]:
     """The context variable in which NumPy keeps how its functions compute, and its value for training."""
 
     def choose() -> None:
@@ -32,10 +33,11 @@ def _settings() -> list[tuple[ContextVar[Any], Any]]:
     context = copy_context()
     before = dict(context.items())
     context.run(choose)
-    return [(variable, value) for variable, value in context.items() if before.get(variable) is not value]
+    changed = ((variable, value) for variable, value in context.items() if before.get(variable) is not value)
+    return next(changed, (ContextVar("none", default=None), None))
 
 
-_SETTINGS = _settings()
+_VARIABLE, _VALUE = _settings()
 
 
 class Computing:
@@ -45,43 +47,51 @@ class Computing:
     """
 
     def __enter__(self) -> None:
-        self._before: list[Token[Any]] = [variable.set(value) for variable, value in _SETTINGS]
+        self._before: Token[Any] = _VARIABLE.set(_VALUE)
 
     def __exit__(self, *error: object) -> None:
-        for (variable, _), before in zip(_SETTINGS, self._before, strict=True):
-            variable.reset(before)
+        _VARIABLE.reset(self._before)
 
 
 def gradients(
-    network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, samples: int
+    network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, scale: float
 ) -> tuple[float, Array, dict[str, Array]]:
     """Forward and backward: the sum of weight * loss over the batch, its predictions, and path -> gradient.
 
-    The gradients are those of that sum divided by `samples`: the whole batch's, where this one is a part of it.
+    The gradients are those of that sum, times `scale`.
     """
     x, y, weight = batch
-    prediction, pullback = network.vjp(x, True, rng)
-    values, gradient = loss.vjp(prediction, y)
-    if weight is not None:
-        values = values * weight
-    total = float(np.add.reduce(values))
-    if not math.isfinite(total):
-        raise NonFiniteError(f"the loss is {total}: {first_not_finite(network, loss, batch)}")
-    if weight is None:
-        cotangent = gradient() * (1 / samples)
-    else:
-        share = (weight / samples).astype(prediction.dtype)
-        cotangent = gradient() * share.reshape(-1, *[1] * (prediction.ndim - 1))
-    found = pullback.train(cotangent, False)[1]
+    total, output = 0.0, x
+
+    def judge(prediction: Array) -> Array:
+        """The cotangent, of a loss that is finite."""
+        nonlocal total, output
+        output = prediction
+        values, gradient = loss.vjp(prediction, y)
+        total = float(column_sums(values if weight is None else values * weight))
+        if not math.isfinite(total):
+            raise NonFiniteError(f"the loss is {total}: {first_not_finite(network, loss, batch)}")
+        if weight is None:
+            return gradient() * scale
+        share = (weight * scale).astype(prediction.dtype)
+        return gradient() * share.reshape(-1, *[1] * (prediction.ndim - 1))
+
+    found = network.sweep(x, rng, judge)
     if not found:
         raise ArgumentError("nothing to train: every layer is frozen (trainable=False) or has no parameters.")
-    return total, prediction, found
+    return total, output, found
+
+
+def scale_of(optimizer: Optimizer, samples: int) -> float:
+    """What a batch's gradients are scaled by: to their mean, and by the optimiser's factor where it has one."""
+    factor = optimizer.factor()
+    return (1.0 if factor is None else float(factor)) / samples
 
 
 def descend(network: Chain, optimizer: Optimizer, found: dict[str, Array]) -> None:
-    """The optimiser's step: each parameter that has a gradient, in place."""
+    """The optimiser's step along gradients of that scale: each parameter that has one, in place."""
     owners = network.owners()
-    optimizer.step({path: getattr(*owners[path]) for path in found}, found)
+    optimizer.step({path: getattr(*owners[path]) for path in found}, found, optimizer.factor() is not None)
 
 
 def step(
@@ -92,6 +102,6 @@ def step(
     A loss that is not finite changes nothing.
     """
     samples = len(batch.x)
-    total, prediction, found = gradients(network, loss, batch, rng, samples)
+    total, prediction, found = gradients(network, loss, batch, rng, scale_of(optimizer, samples))
     descend(network, optimizer, found)
     return total / samples, prediction

@@ -1,0 +1,167 @@
+"""A chain's passes as programs: straight lines of Python, one call after the other, written for the layers it has.
+
+The general way through a chain makes a pullback for each layer and looks up what to ask of it; beside small arrays that
+takes as long as their arithmetic. Training and inference know beforehand what they will ask. Of two dense layers with a
+ReLU between them, training does
+
+    a1 = forward(a0, layer0.kernel, layer0.bias)
+    a2 = relu(a1)
+    a3 = forward(a2, layer2.kernel, layer2.bias)
+    dy = judge(a3)
+    gradients['2.kernel'] = kernel_gradient(a2, dy, layer2.kernel)
+    gradients['2.bias'] = bias_gradient(dy)
+    dy = input_gradient(dy, layer2.kernel)
+    dy = relu_gradient(dy, a2)
+    gradients['0.kernel'] = kernel_gradient(a0, dy, layer0.kernel)
+    gradients['0.bias'] = bias_gradient(dy)
+
+A layer that is not given by `Formulas` runs by its own `vjp` and `forward`. Networks of the benchmarks, at batch 16:
+B 69 -> 61 us, C 165 -> 146, D 286 -> 262.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwise.layers.base import Layer
+from gradwise.layers.formulas import Formulas, Function, arguments
+from gradwise.typing import Array
+
+Judge = Callable[[Array], Array]
+Forward = Callable[[Array], Array]
+Sweep = Callable[[Array, np.random.Generator | None, Judge], dict[str, Array]]
+
+
+# What the lines call their own; their arrays are a0, a1, ...
+_OWN = ("program", "x", "rng", "judge", "dy", "own", "name", "gradients")
+
+
+class _Program:
+    """Lines of Python, and the objects they name."""
+
+    def __init__(self, head: str) -> None:
+        self._lines = [head]
+        self._names: dict[str, Any] = dict.fromkeys(_OWN)
+
+    def line(self, text: str) -> None:
+        self._lines.append("    " + text)
+
+    def name(self, value: Any, name: str) -> str:
+        """The name by which the lines know an object: `name`, or one like it where that is another's."""
+        base, count = name if name.isidentifier() else "function", 1
+        name = base
+        while self._names.setdefault(name, value) is not value:
+            count += 1
+            name = f"{base}_{count}"
+        return name
+
+    def call(self, function: Function, layer: str, **arrays: str) -> str:
+        """A function of formulas, called with what its arguments name."""
+        given = [arrays.get(name, f"{layer}.{name}") for name in arguments(function)]
+        return f"{self.name(function, function.__name__)}({', '.join(given)})"
+
+    def made(self) -> Any:
+        """The function."""
+        exec(compile("\n".join(self._lines) + "\n", "<a chain's program>", "exec"), self._names)
+        return self._names["program"]
+
+
+def formulas(layer: Any) -> Formulas | None:
+    """A layer's formulas, where they are what its class runs by."""
+    return layer.formulas if isinstance(layer, Layer) and type(layer).vjp is Layer.vjp else None
+
+
+class _Guard:
+    """Which layers of formulas have their input's shape looked at: those behind a layer that does not vouch for it."""
+
+    def __init__(self, program: _Program) -> None:
+        self._program = program
+        self._vouched = False
+
+    def before(self, layer: Any, name: str, given: str) -> None:
+        if formulas(layer) is None:
+            self._vouched = False  # it looks by itself
+        elif not self._vouched:
+            self._program.line(f"if {given}.shape[1:] != {name}.input_shape: {given} = {name}.admit({given})")
+            self._vouched = type(layer).accepts is Layer.accepts
+
+
+def inference(layers: Sequence[Any]) -> Forward:
+    """x -> the output of layers in a row."""
+    program = _Program("def program(x):")
+    guard = _Guard(program)
+    for index, layer in enumerate(layers):
+        own, name = formulas(layer), program.name(layer, f"layer{index}")
+        guard.before(layer, name, "x")
+        program.line(f"x = {program.call(own.forward, name, x='x') if own else f'{name}.forward(x)'}")
+    program.line("return x")
+    return program.made()
+
+
+def training(layers: Sequence[Any], tables: Sequence[Mapping[str, str]], learning: Sequence[bool]) -> Sweep:
+    """(x, rng, judge) -> path -> gradient; `judge` is given the output and returns the cotangent.
+
+    Parameters
+    ----------
+    layers : sequence
+        In the order they run.
+    tables : sequence of mapping
+        Of each layer: a parameter's name -> its path.
+    learning : sequence of bool
+        Whether the layer has parameters that are trained.
+    """
+    program = _Program("def program(a0, rng, judge):")
+    add, guard, count = program.name(collect, "collect"), _Guard(program), len(layers)
+    uses = Counter(path for table in tables for path in table.values())
+    stop = next((index for index, learns in enumerate(learning) if learns), count)
+    # a0 is the batch, a1 the first layer's output, and so on; one that backwards nobody asks for is let go.
+    kept = [_asks(layer, "y") or _asks(behind, "x") for layer, behind in zip(layers, [*layers[1:], None], strict=True)]
+    kept = [False, *kept]
+    for index, layer in enumerate(layers):
+        own, name, x, y = formulas(layer), program.name(layer, f"layer{index}"), f"a{index}", f"a{index + 1}"
+        guard.before(layer, name, x)
+        if own:
+            program.line(f"{y} = {program.call(own.forward, name, x=x)}")
+        else:
+            program.line(f"{y}, pullback{index} = {name}.vjp({x}, True, rng)")
+        if index and not kept[index]:
+            program.line(f"del {x}")
+    program.line("gradients = {}")
+    program.line(f"dy = judge(a{count})")
+    for index in range(count - 1, stop - 1, -1):
+        layer, own, name = layers[index], formulas(layers[index]), f"layer{index}"
+        arrays = {"x": f"a{index}", "y": f"a{index + 1}", "dy": "dy"}
+        if own:
+            for parameter, function in own.training.items() if learning[index] else ():
+                if getattr(layer, parameter) is not None:
+                    gradient = program.call(function, name, **arrays)
+                    path = tables[index][parameter]
+                    again = f"{add}(gradients, {path!r}, {gradient})"
+                    program.line(f"gradients[{path!r}] = {gradient}" if uses[path] == 1 else again)
+            if index > stop:
+                program.line(f"dy = {program.call(own.input, name, **arrays)}")
+        else:
+            program.line(f"dy, own = pullback{index}.train(dy, {index > stop}, {learning[index]})")
+            program.line(f"del pullback{index}")
+            if learning[index]:
+                table = program.name(tables[index], f"paths{index}")
+                program.line(f"for name in own: {add}(gradients, {table}[name], own[name])")
+        if kept[index + 1]:
+            program.line(f"del a{index + 1}")
+    program.line("return gradients")
+    return program.made()
+
+
+def _asks(layer: Any, what: str) -> bool:
+    """Whether a derivative of the layer's formulas takes x or y."""
+    own = formulas(layer)
+    return own is not None and any(what in arguments(function) for function in (own.input, *own.training.values()))
+
+
+def collect(gradients: dict[str, Array], path: str, gradient: Array) -> None:
+    """Add a gradient to those of the same parameter, where it serves in several places."""
+    gradients[path] = gradients[path] + gradient if path in gradients else gradient

@@ -1,7 +1,7 @@
 """A contestant's process: reads tasks from its input, a line of JSON each, and answers with a line of JSON.
 
 {"do": "versions"}
-{"do": "prepare", "job": "train", "arguments": [...]}     sets up, and warms up
+{"do": "prepare", "job": "train", "arguments": [...]}     sets up, warms up, and sees that a step returns its loss
 {"do": "run", "seconds": 0.2}                             times single steps for that long
 {"do": "memory"}                                          the process's peak so far, in MB
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import statistics
 import sys
 import time
@@ -64,6 +65,8 @@ def main(peer: str, option: str) -> None:
                     arguments = [arguments[0], x[:10_000], y[:10_000], *arguments[1:]]
                 step = make(*arguments, option)
                 timed(step, task["warm"], 1 if task["job"] == "fit" else 3)
+                if task["job"] == "train" and not math.isfinite(float(step())):
+                    raise ValueError("a training step returns the loss of its batch: that is part of the work")
             else:
                 times = timed(step, task["seconds"], task.get("least", 3))
                 answer = {"median": statistics.median(times), "steps": len(times)}

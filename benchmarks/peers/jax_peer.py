@@ -49,23 +49,24 @@ def _inputs(name: str, batch: int):
 def train(name: str, batch: int, optimizer: str, option: str):
     x, y = _inputs(name, batch)
 
-    def loss(parameters):
+    def loss(parameters, x, y):
         logits = jax.nn.log_softmax(_forward(name, parameters, x))
         return -jnp.take_along_axis(logits, y[:, None], axis=1).mean()
 
-    def sgd(state):
+    def sgd(state, x, y):
         parameters, _, count = state
-        gradients = jax.grad(loss)(parameters)
-        return jax.tree.map(lambda p, g: p - 0.001 * g, parameters, gradients), (), count
+        value, gradients = jax.value_and_grad(loss)(parameters, x, y)
+        return (jax.tree.map(lambda p, g: p - 0.001 * g, parameters, gradients), (), count), value
 
-    def adam(state):
+    def adam(state, x, y):
         parameters, (mean, square), count = state
-        gradients, count = jax.grad(loss)(parameters), count + 1
+        value, gradients = jax.value_and_grad(loss)(parameters, x, y)
+        count = count + 1
         mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, gradients)
         square = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g * g, square, gradients)
         rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         moved = jax.tree.map(lambda p, m, s: p - rate * m / (jnp.sqrt(s) + 1e-8), parameters, mean, square)
-        return moved, (mean, square), count
+        return (moved, (mean, square), count), value
 
     first = _parameters(name)
     zeros = [jax.tree.map(jnp.zeros_like, first) for _ in range(2)]
@@ -74,7 +75,8 @@ def train(name: str, batch: int, optimizer: str, option: str):
 
     def step():
         nonlocal state
-        state = jax.block_until_ready(compiled(state))
+        state, value = jax.block_until_ready(compiled(state, x, y))
+        return value
 
     return step
 

@@ -37,7 +37,7 @@ def _last(name: str, x):
 def train(name: str, batch: int, optimizer: str, option: str):
     model, (x, y) = network(name, optimizer), data(name, batch)
     x = _last(name, x)
-    return lambda: model.train_on_batch(x, y)
+    return lambda: model.train_on_batch(x, y)[0]
 
 
 def infer(name: str, batch: int, option: str):

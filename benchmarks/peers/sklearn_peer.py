@@ -32,7 +32,7 @@ def _model(name: str, batch: int, optimizer: str):
 def train(name: str, batch: int, optimizer: str, option: str):
     model, (x, y) = _model(name, batch, optimizer), data(name, batch)
     model.partial_fit(x, y, classes=np.arange(10))
-    return lambda: model.partial_fit(x, y)
+    return lambda: model.partial_fit(x, y).loss_
 
 
 def infer(name: str, batch: int, option: str):

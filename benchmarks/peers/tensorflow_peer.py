@@ -49,7 +49,7 @@ def train(name: str, batch: int, optimizer: str, option: str):
         adam.build(parameters)
 
     @tf.function
-    def step():
+    def step(x, y):
         with tf.GradientTape() as tape:
             logits = _forward(name, parameters, x)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
@@ -61,10 +61,10 @@ def train(name: str, batch: int, optimizer: str, option: str):
                 parameter.assign_sub(0.001 * gradient)
         return loss
 
-    return lambda: step().numpy()
+    return lambda: step(x, y).numpy()
 
 
 def infer(name: str, batch: int, option: str):
     (x, _), parameters = _inputs(name, batch), _parameters(name)
-    forward = tf.function(lambda: _forward(name, parameters, x))
-    return lambda: forward().numpy()
+    forward = tf.function(lambda x: _forward(name, parameters, x))
+    return lambda: forward(x).numpy()

@@ -27,13 +27,15 @@ def _model(name: str):
 
 def train(name: str, batch: int, optimizer: str, option: str):
     model, (x, y) = _model(name), data(name, batch)
-    rows = np.eye(10, dtype=np.float32)[y]
+    rows, places = np.eye(10, dtype=np.float32)[y], np.arange(batch)
     steps = {"sgd": api.SGD, "adam": api.Adam}[optimizer](0.001)
 
     def step():
         prediction, backprop = model.begin_update(x)
+        loss = -np.log(prediction[places, y]).mean()
         backprop((prediction - rows) / len(x))
         model.finish_update(steps)
+        return loss
 
     return step
 

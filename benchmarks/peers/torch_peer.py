@@ -42,8 +42,10 @@ def train(name: str, batch: int, optimizer: str, option: str):
 
     def step():
         steps.zero_grad()
-        loss(model(x), y).backward()
+        value = loss(model(x), y)
+        value.backward()
         steps.step()
+        return value.detach()
 
     return step
 

@@ -15,10 +15,6 @@ from gradwise.kernels import blas
 from gradwise.kernels.products import LEAST, Product
 from gradwise.typing import Array
 
-# Products a little larger than BLAS's small ones are made of pieces of that size: 4056 -> 32, 16 samples, forwards
-# 78 -> 42; 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no
-# second thread is waited for, which can take three times as long.
-_SEVERAL = 2_500_000
 # Of so few samples all products are made so, for packing a kernel costs more than they do: 9216 -> 128, 8 samples on
 # one thread, forwards 435 -> 226, the input's gradient 407 -> 222; 16 samples on two threads would take 330 -> 410.
 _FEW = 8
@@ -48,7 +44,7 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
 def _large(x: Array, kernel: Array, work: int) -> Array:
     """`forward` without the bias, transposed, of a product that BLAS would pack."""
     samples = len(x)
-    pieces = work <= _SEVERAL or 1 < samples <= _FEW
+    pieces = work <= blas.SEVERAL or 1 < samples <= _FEW
     rows = kernel.shape[1] <= _NARROW and samples > _FEW and x.flags.c_contiguous
     if rows:
         y = np.empty((samples, kernel.shape[1]), np.result_type(x, kernel))
@@ -83,7 +79,7 @@ def _product(x: Array, dy: Array, flipped: bool) -> Array:
     """x (N, in), dy (N, out) -> x.T @ dy, (in, out); flipped, (out, in) in memory."""
     (samples, inputs), units = x.shape, dy.shape[1]
     work = samples * inputs * units
-    if samples == 1 or not blas.SMALL < work <= _SEVERAL:
+    if samples == 1 or not blas.SMALL < work <= blas.SEVERAL:
         return blas.multiply(dy.T, x).T if flipped else blas.multiply(x.T, dy)
     gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")
     rows = np.asarray(dy, order="F" if flipped else "C")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, blas, conv, dense, pool, pooled, winograd
+from gradwise.kernels import activations, blas, conv, dense, pool, pooled, products, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -281,13 +281,16 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
     dy = np.asarray(draw.standard_normal((n, units)), order=of_dy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blas, "SMALL", small)
-        patch.setattr(dense, "_SEVERAL", several)
+        patch.setattr(blas, "SEVERAL", several)
         np.testing.assert_allclose(dense.forward(x, kernel, bias), x @ kernel + bias, atol=1e-10)
         np.testing.assert_allclose(dense.forward(x, kernel, None), x @ kernel, atol=1e-10)
         gradient = dense.kernel_gradient(x, dy, kernel)
         np.testing.assert_allclose(gradient, x.T @ dy, atol=1e-10)
         assert gradient.flags.c_contiguous == kernel.flags.c_contiguous
         np.testing.assert_allclose(dense.input_gradient(dy, kernel), dy @ kernel.T, atol=1e-10)
+        stepped = kernel.copy(order="K")
+        products.subtract(stepped, products.Product(x.T, dy))
+        np.testing.assert_allclose(stepped, kernel - x.T @ dy, atol=1e-10)
 
 
 def test_dense_kernels_lie_as_their_shape_wants():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -26,9 +27,11 @@ from gradwise import (
     Ones,
     Orthogonal,
     RandomNormal,
+    ReLU,
     RMSprop,
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
+    Workers,
     Zeros,
     metrics,
 )
@@ -279,3 +282,48 @@ def test_large_dense_layers_train_as_small_ones_do():
     net.train_step(x, y, SGD(0.1))
     for path, array in net.parameters().items():
         np.testing.assert_allclose(array, before[path] - 0.1 * gradients[path], atol=1e-14)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("rate", "options"),
+    [
+        (0.1, {}),
+        (np.float64(0.1), {}),
+        (0.0, {}),
+        (0.1, {"momentum": 0.5}),
+        (0.1, {"weight_decay": 0.1}),
+        (0.1, {"clip_norm": 0.01}),
+    ],
+)
+def test_a_step_is_the_optimisers_whether_or_not_its_rate_is_folded_in(rate, options, workers):
+    if workers > 1:
+        pytest.importorskip("threadpoolctl")
+    x, y = np.random.default_rng(0).standard_normal((6, 300)).astype(np.float32), np.arange(6) % 3
+    net, other = (
+        Network([Dense(300), ReLU(), Dense(3)], SoftmaxCrossEntropy(), input_shape=300, random_state=0)
+        for _ in range(2)
+    )
+    folded, plain = SGD(rate, **options), SGD(rate, **options)
+    assert folded.factor() == (None if options else rate)
+    with Workers(net, 2, 6) if workers > 1 else contextlib.nullcontext() as team:
+        for _ in range(3):
+            net.train_step(x, y, folded, team)
+            prediction, pullback = other.vjp(x, True)
+            _, gradients = pullback(other.loss.gradient(prediction, y) / 6)
+            plain.step(other.parameters(), gradients)
+    assert folded.steps == plain.steps == 3
+    for path, array in net.parameters().items():
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, other.parameters()[path], rtol=1e-4, atol=1e-6)
+
+
+def test_a_subclass_of_sgd_with_an_update_of_its_own_steps_by_it():
+    class Still(SGD):
+        def update(self, path, parameter, gradient, part=()):
+            pass
+
+    net = Network([Dense(3)], SoftmaxCrossEntropy(), input_shape=4, random_state=0)
+    before = net.layers[0].kernel.copy()
+    net.train_step(np.ones((2, 4)), np.array([0, 1]), Still(0.5))
+    np.testing.assert_array_equal(net.layers[0].kernel, before)

@@ -11,9 +11,9 @@ from gradwise.typing import Array
 # Multiply-adds up to which OpenBLAS multiplies two matrices without packing them, and on one thread: 95 against 50
 # GFLOP/s for a convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64.
 SMALL = 1_000_000
-# Products a little larger than that are made of pieces of that size: 4056 -> 32, 16 samples, forwards 78 -> 42; 784 -> 10,
-# 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no second thread is
-# waited for, which can take three times as long.
+# Products a little larger than that are made of pieces of that size: 4056 -> 32, 16 samples, forwards 78 -> 42;
+# 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no second
+# thread is waited for, which can take three times as long.
 SEVERAL = 2_500_000
 
 

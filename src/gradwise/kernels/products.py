@@ -36,18 +36,23 @@ class Product:
         return len(self.left), self.right.shape[1]
 
     def blocks(self, like: Array) -> Iterator[tuple[Index, Array]]:
-        """Parts of the product, which they are and they: rows, or columns where `like` has those contiguous."""
+        """Parts of the product, which they are and they: rows, or columns where `like` has those contiguous. Each is
+        to be used before the next is asked for.
+        """
         columns = like.flags.f_contiguous and not like.flags.c_contiguous
         left, right = (self.right.T, self.left.T) if columns else (self.left, self.right)
         width, depth = right.shape[1], len(right)
         most = _CACHED
         if width > _NARROW or len(left) * width * depth <= blas.SEVERAL:
             most = min(most, blas.SMALL // depth)
-        rows = most // width // 16 * 16 or _MANY
+        rows = min(most // width // 16 * 16 or _MANY, len(left))
         right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
+        # All blocks in one place, which stays in the cache: 560 -> 515.
+        place = np.empty((rows, width), np.result_type(left, right))
+        multiply = np.multiply if depth == 1 else np.matmul
         for start in range(0, len(left), rows):
             part = slice(start, start + rows)
-            block = blas.multiply(left[part], right)
+            block = multiply(left[part], right, out=place[: len(left) - start])
             yield ((_ALL, part), block.T) if columns else (part, block)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

@@ -32,6 +32,8 @@ NETWORKS = {
     "H": _layers("dense 1024, relu, dense 1024, relu, dense 10"),
 }
 
+SHARED = "FG"  # those for which two workers pay
+
 
 def images(name: str) -> bool:
     """Whether the network takes images, not rows."""

@@ -120,9 +120,9 @@ def row(contestants: list[Contestant], job: str, arguments: list[Any], rounds: i
     return {name: statistics.median(values) for name, values in times.items() if values}
 
 
-def ratio(times: dict[str, float]) -> tuple[float, str]:
-    """Our time over the best peer's, and that peer."""
-    ours = min(times[name] for name in OURS if name in times)
+def ratio(times: dict[str, float], among: tuple[str, ...] = OURS) -> tuple[float, str]:
+    """Our time, the best `among` our contestants, over the best peer's, and that peer."""
+    ours = min(times[name] for name in among if name in times)
     peers = {name: value for name, value in times.items() if name not in OURS}
     best = min(peers, key=peers.__getitem__, default="")
     return (ours / peers[best], best) if best else (float("nan"), "")

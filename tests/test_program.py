@@ -23,7 +23,7 @@ from gradwise import (
     SoftmaxCrossEntropy,
     Tanh,
 )
-from gradwise.errors import ShapeError
+from gradwise.errors import ArgumentError, DTypeError, ShapeError
 from gradwise.layers.base import Layer
 from gradwise.layers.formulas import Formulas
 from gradwise.typing import Pullback
@@ -182,6 +182,29 @@ def test_a_subclass_with_a_pass_of_its_own_runs_by_it():
     np.testing.assert_allclose(output, y)
     for path, gradient in pullback(y)[1].items():
         np.testing.assert_allclose(found[path], gradient)
+
+
+def test_a_subclass_with_a_forward_of_its_own_predicts_by_it():
+    class Doubled(Dense):
+        def forward(self, x, training=False, rng=None):
+            return 2 * super().forward(x)
+
+    net = Chain([ReLU(), Doubled(3)])
+    net.build((5,), 0)
+    x = batch(net)
+    np.testing.assert_allclose(net.forward(x), 2 * net.vjp(x)[0])
+
+
+def test_formulas_that_do_not_fit():
+    with pytest.raises(DTypeError, match=r"Formulas: forward is a function whose arguments .* but got <ufunc 'tanh'>"):
+        Formulas(forward=np.tanh, input=lambda dy, y: dy)
+    with pytest.raises(
+        ArgumentError, match=r"Half: its formulas give the gradients of \['bias'\], but its parameters are"
+    ):
+
+        class Half(Layer):
+            parameters = ("kernel", "bias")
+            formulas = Formulas(forward=lambda x, bias: x + bias, input=lambda dy: dy, bias=lambda dy: dy.sum(axis=0))
 
 
 @pytest.mark.parametrize("first", [ReLU, Scale, Flatten])

@@ -97,6 +97,15 @@ class Layer:
                 cls._own = cls._own | frozenset(names)
             elif not callable(names):
                 raise DTypeError(f"{cls.__name__}.{kind} is a tuple of names, such as ('kernel',), but is {names!r}.")
+        if (
+            "formulas" in cls.__dict__
+            and cls.formulas is not None
+            and set(cls.formulas.parameters) != set(cls.parameters)
+        ):
+            raise ArgumentError(
+                f"{cls.__name__}: its formulas give the gradients of {sorted(cls.formulas.parameters)}, but its"
+                f" parameters are {sorted(cls.parameters)}: each has one."
+            )
         if "build" in cls.__dict__:
             cls.build = _recorded(cls.build)  # type: ignore[method-assign]
         for name in ("vjp", "forward"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gradwise.errors import DTypeError
 from gradwise.typing import Array, Derivative, Pullback
 
 Function = Callable[..., Any]
@@ -52,6 +53,12 @@ class Formulas:
         training: Mapping[str, Function] | None = None,
         **parameters: Function,
     ) -> None:
+        for name, function in {"forward": forward, "input": input, **parameters, **(training or {})}.items():
+            if not hasattr(function, "__code__"):
+                raise DTypeError(
+                    f"Formulas: {name} is a function whose arguments are named after what it is given, such as"
+                    f" lambda x: ..., but got {function!r}."
+                )
         self.forward = forward
         self.input = input
         self.parameters = parameters

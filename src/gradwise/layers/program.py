@@ -95,8 +95,9 @@ def inference(layers: Sequence[Any]) -> Forward:
     program = _Program("def program(x):")
     guard = _Guard(program)
     for index, layer in enumerate(layers):
-        own, name = formulas(layer), program.name(layer, f"layer{index}")
+        name = program.name(layer, f"layer{index}")
         guard.before(layer, name, "x")
+        own = formulas(layer) if type(layer).forward is Layer.forward else None
         program.line(f"x = {program.call(own.forward, name, x='x') if own else f'{name}.forward(x)'}")
     program.line("return x")
     return program.made()

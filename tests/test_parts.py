@@ -319,12 +319,28 @@ def test_a_step_is_the_optimisers_whether_or_not_its_rate_is_folded_in(rate, opt
         np.testing.assert_allclose(array, other.parameters()[path], rtol=1e-4, atol=1e-6)
 
 
-def test_a_subclass_of_sgd_with_an_update_of_its_own_steps_by_it():
-    class Still(SGD):
-        def update(self, path, parameter, gradient, part=()):
-            pass
+class NoUpdate(SGD):
+    def update(self, path, parameter, gradient, part=()):
+        pass
 
+
+class NoStep(SGD):
+    def step(self, parameters, gradients):
+        pass
+
+
+@pytest.mark.parametrize("make", [NoUpdate, NoStep])
+def test_a_subclass_of_sgd_with_an_update_of_its_own_steps_by_it(make):
     net = Network([Dense(3)], SoftmaxCrossEntropy(), input_shape=4, random_state=0)
     before = net.layers[0].kernel.copy()
-    net.train_step(np.ones((2, 4)), np.array([0, 1]), Still(0.5))
+    net.train_step(np.ones((2, 4)), np.array([0, 1]), make(0.5))
     np.testing.assert_array_equal(net.layers[0].kernel, before)
+
+
+@pytest.mark.parametrize("gradients", [{}, {"kernel": np.ones(3)}])
+def test_gradients_that_do_not_fit_change_nothing(gradients):
+    for step in (SGD(0.1).step, SGD(0.1).step_multiplied):
+        kernel = np.ones(2)
+        with pytest.raises(ShapeError, match=r"needs a gradient of shape \(2,\) for 'kernel', but got (none|\(3,\))"):
+            step({"kernel": kernel}, gradients)
+        np.testing.assert_array_equal(kernel, 1)

@@ -370,15 +370,13 @@ class Network(Chain):
         array = data.inputs(x, what)
         if self.input_shape is None:
             self.build(array.shape[1:], self.rng)
-        if array.shape[1:] != self.input_shape:
-            data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
+        data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
         return array, data.pairs(array, y, self._loss("training"), self.output_shape or ())
 
     def _pair(self, x: Any, y: Any) -> tuple[Array, Array]:
         """One batch checked, in the parameters' dtype; builds a network that has not been."""
         array, target = self._checked(x, y, "x")
-        dtype = self.dtype
-        return (array if array.dtype is dtype else array.astype(dtype, copy=False)), target
+        return array.astype(self.dtype, copy=False), target
 
     def _explained(self, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
         """One batch checked, in the dtype it came in: float64 in, float64 through."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
 from gradwise.layers import program
 from gradwise.layers.activations import ReLU
+from gradwise.layers.backwards import ChainPullback, learns
 from gradwise.layers.base import Layer, features
 from gradwise.layers.convolution import Conv2D
 from gradwise.layers.pooled import PooledConvolution
 from gradwise.layers.pooling import MaxPooling2D
-from gradwise.typing import Array, Derivative, Pullback, Shape
+from gradwise.typing import Array, Pullback, Shape
 
 
 class Chain(Layer):
@@ -61,6 +62,7 @@ class Chain(Layer):
             before = _gave(layer, shape, given)
             shape = given
         self._paths, self._owners = None, {}
+        self._inference = self._training = None
         return shape
 
     def accepts(self, shape: Shape) -> bool:
@@ -78,7 +80,7 @@ class Chain(Layer):
                 steps.append((index, pullback))
         except ShapeError as error:
             raise self._located(error, x) from None
-        return y, ChainPullback(self, steps)
+        return y, ChainPullback(self.layers, self._tables(), steps)
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
@@ -114,7 +116,7 @@ class Chain(Layer):
         trains = [layer.trainable for layer in self._all]
         if self._training is None or trains != self._trains:
             layers, tables = [layer for _, layer in plan], self._tables()
-            learning = [_learns(self.layers[index]) for index, _ in plan]
+            learning = [learns(self.layers[index]) for index, _ in plan]
             self._training = program.training(layers, [tables[index] for index, _ in plan], learning)
             self._trains = trains
         try:
@@ -205,86 +207,11 @@ class Chain(Layer):
         return self._owners
 
 
-class ChainPullback(Pullback):
-    """The derivatives of a chain: its layers' pullbacks, run backwards."""
-
-    def __init__(self, chain: Chain, steps: list[tuple[int, Pullback]]) -> None:
-        self._layers = chain.layers
-        self._tables = chain._tables()
-        self._steps = steps
-
-    def input(self, dy: Array) -> Array:
-        """dL/dy -> dL/dx; no parameter's gradient is computed."""
-        for _, pullback in reversed(self._steps):
-            dy = pullback.input(dy)
-        return dy
-
-    @property
-    def parameters(self) -> Mapping[str, Derivative]:
-        """Path -> the function that gives that parameter's gradient."""
-        uses: dict[str, list[tuple[int, str]]] = {}
-        for step, (index, pullback) in enumerate(self._steps):
-            for name in pullback.parameters:
-                uses.setdefault(self._tables[index][name], []).append((step, name))
-        return {path: self._derivative(where) for path, where in uses.items()}
-
-    def _derivative(self, where: list[tuple[int, str]]) -> Callable[[Array], Array]:
-        """The gradient of one parameter: the sum over the steps that use it."""
-        steps = self._steps
-
-        def gradient(dy: Array) -> Array:
-            total: Any = None
-            for step in range(len(steps) - 1, where[0][0] - 1, -1):
-                for used, name in where:
-                    if used == step:
-                        share = steps[step][1].parameters[name](dy)
-                        total = share if total is None else total + share
-                if step > where[0][0]:
-                    dy = steps[step][1].input(dy)
-            return total
-
-        return gradient
-
-    def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
-        """The input's gradient and all parameters' gradients, in one sweep backwards."""
-        gradients: dict[str, Array] = {}
-        for index, pullback in reversed(self._steps):
-            dy, own = pullback(dy)
-            for name in own:
-                program.collect(gradients, self._tables[index][name], own[name])
-        return dy, gradients
-
-    def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
-        """One sweep backwards that can be run once: each layer's pullback is dropped as soon as it has served."""
-        layers, tables, steps = self._layers, self._tables, self._steps
-        # Below the first layer that learns there is nothing to do, unless the input's gradient is wanted.
-        stop = 0
-        if not needs_input:
-            while stop < len(steps) and not (trains and _learns(layers[steps[stop][0]])):
-                stop += 1
-        gradients: dict[str, Array] = {}
-        cotangent: Any = dy
-        while len(steps) > stop:
-            index, pullback = steps.pop()
-            wanted = needs_input or len(steps) > stop
-            cotangent, own = pullback.train(cotangent, wanted, trains and layers[index].trainable)
-            for name in own:
-                program.collect(gradients, tables[index][name], own[name])
-        return cotangent, gradients
-
-
 def _inside(layer: Layer) -> Iterator[Layer]:
     """The layers in a layer, and in those, and so on."""
     for child in layer.children().values():
         yield child
         yield from _inside(child)
-
-
-def _learns(layer: Layer) -> bool:
-    """Whether it has parameters that are trained."""
-    names = type(layer).parameters if isinstance(type(layer).parameters, tuple) else ()
-    own = any(getattr(layer, name) is not None for name in names)
-    return layer.trainable and (own or any(_learns(child) for child in layer.children().values()))
 
 
 def _listed(layers: Sequence[Layer], container: str) -> list[Layer]:

@@ -67,21 +67,15 @@ class Optimizer:
         """
         return None
 
-    def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], multiplied: bool = False) -> None:
-        """Change each parameter in place by its gradient. The gradients are left as they are.
+    def step_multiplied(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """`step`, of an optimiser that has a factor, by gradients that are multiplied by it already."""
+        self._check(parameters, gradients)
+        self.steps += 1
+        for path, parameter in parameters.items():
+            subtract(parameter, gradients[path])
 
-        Parameters
-        ----------
-        parameters, gradients : mapping
-            Path -> array.
-        multiplied : bool
-            The gradients are multiplied by `factor` already.
-
-        Raises
-        ------
-        ShapeError
-            A parameter without a gradient, or with one of another shape; nothing was changed then.
-        """
+    def _check(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Refuse gradients that do not fit."""
         for path, parameter in parameters.items():
             gradient = gradients.get(path)
             if gradient is None or gradient.shape != parameter.shape:
@@ -89,12 +83,18 @@ class Optimizer:
                 raise ShapeError(
                     repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
                 )
+
+    def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """Change each parameter in place by its gradient. The gradients are left as they are.
+
+        Raises
+        ------
+        ShapeError
+            A parameter without a gradient, or with one of another shape; nothing was changed then.
+        """
+        self._check(parameters, gradients)
         scale = self._clip(parameters, gradients) if self.clip_norm is not None else 1.0
         self.steps += 1
-        if multiplied:
-            for path, parameter in parameters.items():
-                subtract(parameter, gradients[path])
-            return
         for path, parameter in parameters.items():
             gradient = gradients[path]
             if isinstance(gradient, Product):

@@ -91,7 +91,11 @@ def scale_of(optimizer: Optimizer, samples: int) -> float:
 def descend(network: Chain, optimizer: Optimizer, found: dict[str, Array]) -> None:
     """The optimiser's step along gradients of that scale: each parameter that has one, in place."""
     owners = network.owners()
-    optimizer.step({path: getattr(*owners[path]) for path in found}, found, optimizer.factor() is not None)
+    parameters = {path: getattr(*owners[path]) for path in found}
+    if optimizer.factor() is None:
+        optimizer.step(parameters, found)
+    else:
+        optimizer.step_multiplied(parameters, found)
 
 
 def step(

@@ -47,7 +47,7 @@ class Product:
             most = min(most, blas.SMALL // depth)
         rows = min(most // width // 16 * 16 or _MANY, len(left))
         right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
-        # All blocks in one place, which stays in the cache: 560 -> 515.
+        # All blocks in one place, which stays in the cache: 4056 x 32, 16 samples, with the step, 65 -> 60.
         place = np.empty((rows, width), np.result_type(left, right))
         multiply = np.multiply if depth == 1 else np.matmul
         for start in range(0, len(left), rows):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, blas, conv, dense, pool, pooled, products, winograd
+from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -288,9 +289,61 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
         np.testing.assert_allclose(gradient, x.T @ dy, atol=1e-10)
         assert gradient.flags.c_contiguous == kernel.flags.c_contiguous
         np.testing.assert_allclose(dense.input_gradient(dy, kernel), dy @ kernel.T, atol=1e-10)
-        stepped = kernel.copy(order="K")
-        products.subtract(stepped, products.Product(x.T, dy))
-        np.testing.assert_allclose(stepped, kernel - x.T @ dy, atol=1e-10)
+        for _ in range(2):  # by BLAS itself, where NumPy has one that is known, and by NumPy
+            stepped = kernel.copy(order="K")
+            products.subtract(stepped, products.Product(x.T, dy))
+            np.testing.assert_allclose(stepped, kernel - x.T @ dy, atol=1e-10)
+            patch.setattr(gemm, "_PRODUCTS", {})
+
+
+by_blas = pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
+
+
+@by_blas
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 1), (1, 6, 3), (6, 1, 3), (33, 20, 16), (0, 3, 2), (3, 4, 0)])
+def test_blas_subtracts_a_product_in_place(shape, order, dtype):
+    """Of matrices in any memory order: rows, columns, slices of either."""
+    (rows, columns, depth), draw = shape, np.random.default_rng(0)
+
+    def laid(*size):
+        array = draw.standard_normal(size).astype(dtype)
+        wide = np.zeros((2 * size[0], 2 * size[1]), dtype)
+        wide[::2, ::2] = array
+        return array, np.asfortranarray(array), wide[::2, ::2], np.repeat(array, 2, axis=1)[:, ::2]
+
+    for left in laid(rows, depth):
+        for right in laid(depth, columns):
+            target = np.asarray(draw.standard_normal((rows, columns)), dtype, order=order)
+            wanted = target - left @ right
+            assert gemm.subtract(target, left, right)
+            np.testing.assert_allclose(target, wanted, atol=1e-5 if dtype is np.float32 else 1e-13)
+
+
+@by_blas
+def test_blas_writes_nowhere_else():
+    left, right = np.ones((4, 2)), np.ones((2, 3))
+    for shape in ((4, 4), (3, 3), (3, 4)):
+        target = np.zeros(shape)
+        with pytest.raises(ValueError, match=r"\(4, 2\) @ \(2, 3\) can't be subtracted"):
+            gemm.subtract(target, left, right)
+        assert not target.any()
+    fixed = np.zeros((4, 3))
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        gemm.subtract(fixed, left, right)
+    for target in (np.zeros((8, 3))[::2], np.zeros((4, 3), np.float32), np.zeros((4, 3), np.float16)):
+        assert not gemm.subtract(target, left, right)  # NumPy's business
+        assert not target.any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere NumPy has other libraries")
+def test_blas_of_numpys_wheels_is_found():
+    named = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    if named != "scipy-openblas":
+        pytest.skip(f"NumPy is built with {named}")
+    assert set(gemm._PRODUCTS) == {np.dtype(np.float32), np.dtype(np.float64)}
 
 
 def test_dense_kernels_lie_as_their_shape_wants():

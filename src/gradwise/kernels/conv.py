@@ -25,6 +25,10 @@ _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache 
 _SEEN = range(24, 49)
 _FILTERS = 16
 _LONG = 200
+# Numbers of a row from which kernels are best copied to be contiguous, whatever the filters: 16 -> 16 channels, rows of
+# 384, 101 -> 114 GFLOP/s; of fewer that holds but for 16, 32, ... filters: 20 filters, rows of 24, 83 -> 92, 16 of them
+# 98 -> 83.
+_SHORT = 64
 
 
 def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
@@ -84,9 +88,12 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         if bias is not None:
             y += bias[:, None, None, None]
         return outermost(y)
+    width = _width(g, channels, filters, x.shape[0])
     matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
+    if filters % 16 or min(width, g.output[1]) * x.shape[0] >= _SHORT:
+        matrix = np.ascontiguousarray(matrix)
     y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
-    for part, patches in blocks(innermost(x), g, _width(g, channels, filters, x.shape[0]), dtype):
+    for part, patches in blocks(innermost(x), g, width, dtype):
         if matrix.size * patches.shape[2] <= _TINY and patches.size * filters == matrix.shape[1] * y.size:
             columns = patches.transpose(1, 0, 2).reshape(matrix.shape[1], -1)  # a copy, (kh*kw*C, OH*OW*N)
             np.matmul(matrix, columns, out=y.reshape(filters, -1))

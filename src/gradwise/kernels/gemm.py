@@ -1,0 +1,76 @@
+"""BLAS's own matrix product, which can add to what is there: NumPy's products are written to arrays of their own.
+
+It is called in the library that NumPy itself has loaded, where that has it under a name that says how it is called, as
+OpenBLAS in NumPy's wheels does; elsewhere `subtract` says so, and the product is made by NumPy.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from gradwise.typing import Array
+
+try:
+    import ctypes
+except ImportError:  # some builds of Python have none
+    ctypes = None  # type: ignore[assignment]
+
+_NAMES = ("scipy_cblas_{}gemm64_", "cblas_{}gemm64_")  # by these names sizes have 64 bits
+_BY_ROWS, _AS_IT_IS, _TRANSPOSED = 101, 111, 112
+
+
+def _found() -> dict[np.dtype, Any]:
+    """dtype -> the product of that dtype; none where there is no such library."""
+    module = sys.modules.get("numpy._core._multiarray_umath")
+    found: dict[np.dtype, Any] = {}
+    if ctypes is None or module is None:
+        return found
+    size, flag, address = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
+    for dtype, letter, number in (("f4", "s", ctypes.c_float), ("f8", "d", ctypes.c_double)):
+        for name in _NAMES:
+            try:
+                function = getattr(ctypes.CDLL(module.__file__), name.format(letter))
+            except (OSError, AttributeError, TypeError):
+                continue
+            function.argtypes = [flag] * 3 + [size] * 3 + [number, address, size, address, size, number, address, size]
+            function.restype = None
+            found[np.dtype(dtype)] = function
+            break
+    return found
+
+
+_PRODUCTS = _found()
+
+
+def subtract(target: Array, left: Array, right: Array) -> bool:
+    """target (m, n) -= left (m, k) @ right (k, n), in place; False, and nothing done, where BLAS can't do that.
+
+    4056 x 32, k = 16, 61 -> 33 us; 1024 x 1024, 590 -> 300; on one thread 62 -> 59 and 590 -> 550.
+    """
+    product = _PRODUCTS.get(target.dtype)
+    if product is None or not target.flags.forc or left.dtype != target.dtype or right.dtype != target.dtype:
+        return False
+    if not target.flags.c_contiguous:
+        target, left, right = target.T, right.T, left.T
+    (rows, columns), depth = target.shape, left.shape[1]
+    if left.shape[0] != rows or right.shape != (depth, columns):
+        raise ValueError(f"{left.shape} @ {right.shape} can't be subtracted from {target.shape}")
+    if not target.flags.writeable:
+        raise ValueError("assignment destination is read-only")
+    if target.size and depth:
+        left, left_flag, left_step = _laid(left)
+        right, right_flag, right_step = _laid(right)
+        a, b, c = (array.__array_interface__["data"][0] for array in (left, right, target))
+        flags = (_BY_ROWS, left_flag, right_flag)
+        product(*flags, rows, columns, depth, -1.0, a, left_step, b, right_step, 1.0, c, columns)
+    return True
+
+
+def _laid(matrix: Array) -> tuple[Array, int, int]:
+    """A matrix as BLAS reads it, a copy where that is not as it lies: itself, how it lies, and from row to row."""
+    if matrix.flags.f_contiguous and not matrix.flags.c_contiguous:
+        return matrix, _TRANSPOSED, matrix.shape[0]
+    return np.ascontiguousarray(matrix), _AS_IT_IS, matrix.shape[1]

@@ -82,6 +82,21 @@ def test_convolution(n, c, o, height, width, window, stride, padding, seed):
 
 
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
+def test_convolution_without_its_padding(n, c, o, height, width, window, stride, padding, seed):
+    """Products that leave out what lies in the padding, chosen for other sizes; in whole numbers."""
+    g = placed((height, width), window, stride, padding)
+    if g is None:
+        return
+    x = images(n, c, height, width, seed, whole=True)
+    kernel = np.random.default_rng(seed).integers(-5, 5, (*window, c, o)).astype(float)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "_TINY", 0)
+        patch.setattr(conv, "_EDGE", 0)
+        found = conv.convolve(x, kernel, None, g)
+    np.testing.assert_array_equal(found, np.einsum("nchwkl,klco->nohw", patches(x, g), kernel))
+
+
+@given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
 def test_kernel_gradient_by_columns(n, c, o, height, width, window, stride, padding, seed):
     """Chosen for other sizes than these; in whole numbers, where sums are exact in any order."""
     g = placed((height, width), window, (stride[0], 1), padding)

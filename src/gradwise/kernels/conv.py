@@ -8,7 +8,9 @@ columns.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,6 +31,9 @@ _LONG = 200
 # 384, 101 -> 114 GFLOP/s; of fewer that holds but for 16, 32, ... filters: 20 filters, rows of 24, 83 -> 92, 16 of them
 # 98 -> 83.
 _SHORT = 64
+# Multiplications of an output row by a row of the kernel, from which products leave out what lies in the padding: the
+# input's gradient of 16 -> 16 channels on 26 x 26, batch 16, 530 -> 507 us.
+_EDGE = 50_000
 
 
 def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
@@ -93,15 +98,34 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     if filters % 16 or min(width, g.output[1]) * x.shape[0] >= _SHORT:
         matrix = np.ascontiguousarray(matrix)
     y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
+    row = kw * channels * filters * min(width, g.output[1]) * x.shape[0]  # multiplications of a row of the kernel
+    bands = _bands(g, kw * channels) if row > _EDGE else [(slice(None), slice(None))]
     for part, patches in blocks(innermost(x), g, width, dtype):
         if matrix.size * patches.shape[2] <= _TINY and patches.size * filters == matrix.shape[1] * y.size:
             columns = patches.transpose(1, 0, 2).reshape(matrix.shape[1], -1)  # a copy, (kh*kw*C, OH*OW*N)
             np.matmul(matrix, columns, out=y.reshape(filters, -1))
         else:
-            np.matmul(matrix, patches, out=_rows(y, part))
+            target = _rows(y, part)
+            for rows, seen in bands:
+                np.matmul(matrix[:, seen], patches[rows, seen], out=target[rows])
     if bias is not None:
         y += bias[:, None, None, None]
     return outermost(y)
+
+
+@lru_cache(maxsize=1024)
+def _bands(g: Geometry, numbers: int) -> list[tuple[slice, slice]]:
+    """Output rows that see the same rows of the kernel inside the image, and which of the patches' numbers those are, of
+    `numbers` to a row of the kernel. All rows together see all, except where padding is seen.
+    """
+    (kh, _), top, stride, height = g.window, g.before[0], g.stride[0], g.image[0]
+    seen = [(max(top - h * stride, 0), min(top + height - h * stride, kh)) for h in range(g.output[0])]
+    bands, start = [], 0
+    for (first, last), rows in itertools.groupby(seen):
+        stop = start + len(list(rows))
+        bands.append((slice(start, stop), slice(first * numbers, max(first, last) * numbers)))
+        start = stop
+    return bands
 
 
 def _rows(images: Array, part: slice) -> Array:

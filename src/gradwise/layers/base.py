@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradwise import config
 from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
 from gradwise.initializers import Placeholder
+from gradwise.kernels.gemm import aligned_like
 from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, RandomState, Shape
 
@@ -172,12 +173,11 @@ class Layer:
         """Parameters and state are the layer's own: an array assigned is copied, in their memory order."""
         if isinstance(value, np.ndarray) and name in self._own:
             present = self.__dict__.get(name)
-            if not isinstance(present, np.ndarray) or isinstance(present, Placeholder):
-                value = value if isinstance(value, Placeholder) else value.copy(order="K")
-            elif present.shape != value.shape:
+            fresh = not isinstance(present, np.ndarray) or isinstance(present, Placeholder)
+            if not fresh and present.shape != value.shape:
                 raise ShapeError(repr(self), f"has a {name} of shape {present.shape}, but was given {value.shape}.")
-            else:
-                own = np.empty_like(present, dtype=value.dtype)
+            if not fresh or not isinstance(value, Placeholder):
+                own = aligned_like(value if fresh else present, value.dtype)
                 own[...] = value
                 value = own
         object.__setattr__(self, name, value)

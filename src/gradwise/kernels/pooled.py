@@ -123,7 +123,7 @@ def convolve(
         z = z.reshape(-1, ph, pw, filters, z.shape[2])
         target = piece.of(y)
         if training:
-            by_column, maxima = _compete([z[:, :, b] for b in range(pw)])
+            by_column, maxima = _compete([z[:, :, b] for b in range(pw)], z[:, :, 0])
             by_row, _ = _compete([maxima[:, a] for a in range(ph)], target)
             winners.append(Winners(piece, by_column, by_row))
         else:

@@ -43,6 +43,13 @@ def column_sums(rows: Array) -> Array:
     return _ones(len(rows), rows.dtype).dot(rows)
 
 
+def row_sums(rows: Array) -> Array:
+    """(m, n) -> (m,)."""
+    if rows.size > _FEW:
+        return np.einsum("mn->m", rows)  # 590 KB 12 us, .sum(axis=1) 32
+    return rows.dot(_ones(rows.shape[1], rows.dtype))  # (24, 576) 1.5, by einsum 3.6
+
+
 @lru_cache(maxsize=16)
 def _ones(count: int, dtype: np.dtype) -> Array:
     ones = np.ones(count, dtype)

@@ -233,4 +233,4 @@ def _scattered(dy: Array, kernel: Array, g: Geometry) -> Array:
 
 def bias_gradient(dy: Array) -> Array:
     """Dy (N, O, OH, OW) -> (O,)."""
-    return np.einsum("or->o", innermost(dy).reshape(dy.shape[1], -1))  # 7 us, .sum(axis=1) 23, on 590 KB
+    return blas.row_sums(innermost(dy).reshape(dy.shape[1], -1))

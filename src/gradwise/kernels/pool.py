@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwise.kernels.windows import Geometry, crop, extent, innermost, outermost, pad
+from gradwise.kernels.windows import Geometry, batch_innermost, crop, extent, innermost, outermost, pad
 from gradwise.typing import Array
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
@@ -39,17 +39,33 @@ def _maxima(x: Array, axis: int, size: int, stride: int, count: int) -> Array:
 
 def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, ...]]:
     """x (N, C, H, W) -> y (N, C, OH, OW), and what `max_pool_gradient` needs. Padding never wins."""
-    padded = pad(innermost(x), g, -np.inf)
     if _large(g) and _apart(g):
-        entries = _windows(padded, g)  # (C, OH, OW, N, kh*kw)
+        entries = _windows(pad(innermost(x), g, -np.inf), g)  # (C, OH, OW, N, kh*kw)
         first = entries.argmax(axis=-1)  # (C, OH, OW, N)
         return outermost(np.take_along_axis(entries, first[..., None], axis=-1)[..., 0]), (first,)
-    y = np.empty((x.shape[1], *g.output, x.shape[0]), x.dtype)
+    if x.flags.c_contiguous and len(x) > 1:
+        # Pooled as it lies, there is less to lay batch innermost: 16 images of 28 x 28, 16 -> 12 us, 3 x 32 x 32, 71 -> 34.
+        alone = x.reshape(-1, *x.shape[2:], 1)  # images of one channel, each a batch of one
+        y = batch_innermost(_maxima_of_windows(alone, g).reshape(*x.shape[:2], *g.output))
+    else:
+        y = outermost(_maxima_of_windows(innermost(x), g))
+    return y, (x, y)
+
+
+def _maxima_of_windows(x: Array, g: Geometry) -> Array:
+    """Images (C, H, W, N) -> (C, OH, OW, N)."""
+    padded = pad(x, g, -np.inf)
+    y: Array | None = None
     for part in _channels(padded):
         # Along H first: its rows are contiguous over W * N.
         m = _maxima(padded[part], 1, g.window[0], g.stride[0], g.output[0])
-        y[part] = _maxima(m, 2, g.window[1], g.stride[1], g.output[1])
-    return outermost(y), (padded, y)
+        m = _maxima(m, 2, g.window[1], g.stride[1], g.output[1])
+        if len(m) == len(x) and g.window[1] > 1:
+            return m
+        if y is None:
+            y = np.empty((len(x), *m.shape[1:]), x.dtype)
+        y[part] = m
+    return y
 
 
 def _large(g: Geometry) -> bool:
@@ -76,7 +92,7 @@ def max_pool_gradient(dy: Array, saved: tuple[Array, ...], g: Geometry) -> Array
     cotangent = innermost(dy)
     if _large(g) and _apart(g):
         return outermost(crop(_placed(cotangent, saved[0], g), g))
-    padded, y = saved
+    padded, y = pad(innermost(saved[0]), g, -np.inf), innermost(saved[1])
     covered = g.stride == g.window and padded.shape[1:3] == (g.output[0] * g.window[0], g.output[1] * g.window[1])
     dx = (np.empty if covered else np.zeros)(padded.shape, dy.dtype)
     for part in _channels(padded):

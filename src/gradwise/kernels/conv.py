@@ -115,8 +115,8 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
 
 @lru_cache(maxsize=1024)
 def _bands(g: Geometry, numbers: int) -> list[tuple[slice, slice]]:
-    """Output rows that see the same rows of the kernel inside the image, and which of the patches' numbers those are, of
-    `numbers` to a row of the kernel. All rows together see all, except where padding is seen.
+    """Output rows that see the same rows of the kernel inside the image, and which of the patches' numbers those are;
+    a row of the kernel has `numbers` of them.
     """
     (kh, _), top, stride, height = g.window, g.before[0], g.stride[0], g.image[0]
     seen = [(max(top - h * stride, 0), min(top + height - h * stride, kh)) for h in range(g.output[0])]

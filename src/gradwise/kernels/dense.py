@@ -52,7 +52,7 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
             np.matmul(x[part], kernel, out=y[part])
         return np.ascontiguousarray(y.T)
     if not pieces:
-        return kernel.T.dot(x.T)
+        return kernel.T @ x.T
     first, *rest = blas.parts(len(kernel), work)
     z = kernel[first].T @ x[:, first].T
     for part in rest:
@@ -92,8 +92,10 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     """dy (N, out), kernel (in, out) -> (N, in), batch innermost in memory."""
     samples = len(dy)
     work = kernel.size * samples
-    if work <= blas.SMALL or not 1 < samples <= _FEW:
+    if work <= blas.SMALL:
         return kernel.dot(dy.T).T
+    if not 1 < samples <= _FEW:
+        return (kernel @ dy.T).T  # `dot` fills its result with zeros first: 4056 x 32, 128 samples, 212 -> 187
     z = np.empty((len(kernel), samples), np.result_type(kernel, dy))
     for part in blas.parts(len(kernel), work):
         np.matmul(kernel[part], dy.T, out=z[part])

@@ -44,7 +44,7 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, ...]]:
         first = entries.argmax(axis=-1)  # (C, OH, OW, N)
         return outermost(np.take_along_axis(entries, first[..., None], axis=-1)[..., 0]), (first,)
     if x.flags.c_contiguous and len(x) > 1:
-        # Pooled as it lies, there is less to lay batch innermost: 16 images of 28 x 28, 16 -> 12 us, 3 x 32 x 32, 71 -> 34.
+        # Pooled as it lies, there is less to be laid anew: 16 images of 28 x 28, 16 -> 14 us, 3 x 32 x 32, 71 -> 33.
         alone = x.reshape(-1, *x.shape[2:], 1)  # images of one channel, each a batch of one
         y = batch_innermost(_maxima_of_windows(alone, g).reshape(*x.shape[:2], *g.output))
     else:
@@ -54,17 +54,19 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, ...]]:
 
 def _maxima_of_windows(x: Array, g: Geometry) -> Array:
     """Images (C, H, W, N) -> (C, OH, OW, N)."""
-    padded = pad(x, g, -np.inf)
-    y: Array | None = None
-    for part in _channels(padded):
+
+    def of(images: Array) -> Array:
         # Along H first: its rows are contiguous over W * N.
-        m = _maxima(padded[part], 1, g.window[0], g.stride[0], g.output[0])
-        m = _maxima(m, 2, g.window[1], g.stride[1], g.output[1])
-        if len(m) == len(x) and g.window[1] > 1:
-            return m
-        if y is None:
-            y = np.empty((len(x), *m.shape[1:]), x.dtype)
-        y[part] = m
+        rows = _maxima(images, 1, g.window[0], g.stride[0], g.output[0])
+        return _maxima(rows, 2, g.window[1], g.stride[1], g.output[1])
+
+    padded = pad(x, g, -np.inf)
+    parts = list(_channels(padded))
+    if len(parts) == 1 and g.window[1] > 1:  # else what comes may be a view
+        return of(padded)
+    y = np.empty((len(x), *g.output, x.shape[3]), x.dtype)
+    for part in parts:
+        y[part] = of(padded[part])
     return y
 
 

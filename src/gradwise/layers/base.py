@@ -173,11 +173,12 @@ class Layer:
         """Parameters and state are the layer's own: an array assigned is copied, in their memory order."""
         if isinstance(value, np.ndarray) and name in self._own:
             present = self.__dict__.get(name)
-            fresh = not isinstance(present, np.ndarray) or isinstance(present, Placeholder)
-            if not fresh and present.shape != value.shape:
+            if not isinstance(present, np.ndarray) or isinstance(present, Placeholder):
+                present = value
+            elif present.shape != value.shape:
                 raise ShapeError(repr(self), f"has a {name} of shape {present.shape}, but was given {value.shape}.")
-            if not fresh or not isinstance(value, Placeholder):
-                own = aligned_like(value if fresh else present, value.dtype)
+            if not isinstance(present, Placeholder):
+                own = aligned_like(present, value.dtype)
                 own[...] = value
                 value = own
         object.__setattr__(self, name, value)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwise.kernels import blas
 from gradwise.typing import Array
 
 try:
@@ -65,8 +66,12 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
         left, left_flag, left_step = _laid(left)
         right, right_flag, right_step = _laid(right)
         a, b, c = (array.__array_interface__["data"][0] for array in (left, right, target))
-        flags, sizes = (_BY_ROWS, left_flag, right_flag), (rows, columns, depth)
-        product(*flags, *sizes, -1.0, a, left_step, b, right_step, 1.0, c, columns)
+        flags, item, work = (_BY_ROWS, left_flag, right_flag), target.itemsize, rows * columns * depth
+        apart = left_step * item if left_flag is _AS_IT_IS else item  # from row to row of left
+        for part in blas.parts(rows, work) if blas.SMALL < work <= blas.SEVERAL else [slice(0, rows)]:
+            sizes, start = (part.stop - part.start, columns, depth), part.start
+            places = a + start * apart, left_step, b, right_step, 1.0, c + start * columns * item, columns
+            product(*flags, *sizes, -1.0, *places)
     return True
 
 

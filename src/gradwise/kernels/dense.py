@@ -21,6 +21,9 @@ _FEW = 8
 # Above that, contiguous rows are best multiplied as they are where there are few units: 784 -> 80, 128 samples,
 # 123 -> 97; but 784 -> 1024, 1044 -> 1196.
 _NARROW = 128
+# Results of so few units and numbers two threads make no sooner than one: 9216 -> 10, 64 samples, forwards 199 -> 129,
+# 4056 -> 32, 32 samples, 92 -> 84; but 4056 -> 32, 64 samples, 144 -> 165, and 4056 -> 64, 16 samples, 69 -> 85.
+_THIN, _LITTLE = 32, 1152
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
@@ -43,11 +46,11 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
 
 def _large(x: Array, kernel: Array, work: int) -> Array:
     """`forward` without the bias, transposed, of a product that BLAS would pack."""
-    samples = len(x)
-    pieces = work <= blas.SEVERAL or 1 < samples <= _FEW
-    rows = kernel.shape[1] <= _NARROW and samples > _FEW and x.flags.c_contiguous
+    samples, units = len(x), kernel.shape[1]
+    pieces = work <= blas.SEVERAL or 1 < samples <= _FEW or (units <= _THIN and units * samples <= _LITTLE)
+    rows = units <= _NARROW and samples > _FEW and x.flags.c_contiguous
     if rows:
-        y = np.empty((samples, kernel.shape[1]), np.result_type(x, kernel))
+        y = np.empty((samples, units), np.result_type(x, kernel))
         for part in blas.parts(samples, work) if pieces else [slice(None)]:
             np.matmul(x[part], kernel, out=y[part])
         return np.ascontiguousarray(y.T)

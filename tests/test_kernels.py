@@ -332,6 +332,7 @@ def test_blas_subtracts_a_product_in_place(shape, order, dtype):
         for right in laid(depth, columns):
             target = np.asarray(draw.standard_normal((rows, columns)), dtype, order=order)
             wanted = target - left @ right
+            left.flags.writeable = False
             assert gemm.subtract(target, left, right)
             np.testing.assert_allclose(target, wanted, atol=1e-5 if dtype is np.float32 else 1e-13)
 

@@ -26,7 +26,7 @@ _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache 
 # 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
 _SEEN = range(24, 49)
 _FILTERS = 16
-_LONG = 200
+_LONG = 120
 # Numbers of a row from which kernels are best copied to be contiguous, whatever the filters: 16 -> 16 channels, rows of
 # 384, 101 -> 114 GFLOP/s; of fewer that holds but for 16, 32, ... filters: 20 filters, rows of 24, 83 -> 92, 16 of them
 # 98 -> 83.

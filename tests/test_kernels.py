@@ -58,27 +58,31 @@ def scattered(shares, x, g):
     return total[:, :, top : top + height, left : left + width]
 
 
+@pytest.mark.parametrize("few", [True, False])  # all windows in one product, or row by row
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
-def test_convolution(n, c, o, height, width, window, stride, padding, seed):
+def test_convolution(few, n, c, o, height, width, window, stride, padding, seed):
     g = placed((height, width), window, stride, padding)
     if g is None:
         return
     x = images(n, c, height, width, seed)
     draw = np.random.default_rng(seed)
     kernel, bias = draw.standard_normal((*window, c, o)), draw.standard_normal(o)
-    view = patches(x, g)
-    np.testing.assert_allclose(
-        conv.convolve(x, kernel, bias, g),
-        np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None],
-        atol=1e-12,
-    )
-    dy = images(n, o, *g.output, seed + 1)
-    each = np.einsum("nchwkl,nohw->nklco", view, dy)
-    np.testing.assert_allclose(conv.kernel_gradient(x, dy, g), each.sum(0), atol=1e-11)
-    np.testing.assert_allclose(conv.sample_kernel_gradients(x, dy, g), each, atol=1e-11)
-    np.testing.assert_allclose(conv.bias_gradient(dy), dy.sum(axis=(0, 2, 3)), atol=1e-11)
-    shares = np.einsum("nohw,klco->nchwkl", dy, kernel)
-    np.testing.assert_allclose(conv.input_gradient(dy, kernel, g), scattered(shares, x, g), atol=1e-11)
+    with pytest.MonkeyPatch.context() as patch:
+        if not few:
+            patch.setattr(conv, "_TINY", 0)
+        view = patches(x, g)
+        np.testing.assert_allclose(
+            conv.convolve(x, kernel, bias, g),
+            np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None],
+            atol=1e-12,
+        )
+        dy = images(n, o, *g.output, seed + 1)
+        each = np.einsum("nchwkl,nohw->nklco", view, dy)
+        np.testing.assert_allclose(conv.kernel_gradient(x, dy, g), each.sum(0), atol=1e-11)
+        np.testing.assert_allclose(conv.sample_kernel_gradients(x, dy, g), each, atol=1e-11)
+        np.testing.assert_allclose(conv.bias_gradient(dy), dy.sum(axis=(0, 2, 3)), atol=1e-11)
+        shares = np.einsum("nohw,klco->nchwkl", dy, kernel)
+        np.testing.assert_allclose(conv.input_gradient(dy, kernel, g), scattered(shares, x, g), atol=1e-11)
 
 
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradwise.kernels import conv
-from gradwise.kernels.windows import Geometry, innermost, outermost, pad
+from gradwise.kernels.windows import Geometry, innermost, outermost
 from gradwise.typing import Array
 
 _CACHED = 1 << 19  # numbers of the outputs worked on at a time: 1.0 of the time, 1 << 18 1.04, 1 << 16 1.2, 1 << 20 1.1
@@ -86,22 +86,12 @@ def _pieces(x: Array, g: Geometry, pooling: Geometry, filters: int, dtype: np.dt
     wide = _together(g, pooling)
     deep = wide.window[0] * wide.window[1] * len(x)
     if step == width and rows >= height and pw * filters * deep * width * batch <= _TINY:
-        yield Piece(slice(0, height), slice(0, width), True), _joined(pad(x, g, 0), wide, ph).astype(dtype, copy=False)
+        yield Piece(slice(0, height), slice(0, width), True), conv.joined(x, wide, ph).astype(dtype, copy=False)
         return
     for columns, patches in conv.blocks(x, wide, step, dtype):
         for start in range(0, height, rows):
             stop = min(start + rows, height)
             yield Piece(slice(start, stop), columns), patches[ph * start : ph * stop]
-
-
-def _joined(x: Array, wide: Geometry, ph: int) -> Array:
-    """For each row of a pooling window, the patches of all windows side by side: (ph, kh*S*C, PH*PW*N)."""
-    (channels, _, _, batch), (kh, shifts), (height, width) = x.shape, wide.window, wide.output
-    c, h, w = x.strides[:3]
-    shape = (ph, kh, shifts, channels, height // ph, width, batch)
-    row = wide.stride[0] * h
-    strides = (row, h, w, c, ph * row, wide.stride[1] * w, x.itemsize)
-    return np.ndarray(shape, x.dtype, x, strides=strides).reshape(ph, kh * shifts * channels, -1)
 
 
 def convolve(

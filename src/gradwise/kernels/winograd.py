@@ -130,12 +130,11 @@ def _patches(
     for tile in range(0, tiles, several):
         count = min(several, tiles - tile)
         transformed = _transformed(x, tile, count)  # (T', 6, C, W*N)
+        t, r, c = transformed.strides[:3]
         for begin, size in ((block.start, block.stop - block.start) for block in blocks):
-            patches = np.empty((count, 6, kw, channels, size * batch), np.float32)
-            for j in range(kw):
-                at = (begin + j) * batch
-                patches[:, :, j] = transformed[..., at : at + size * batch]
-            yield tile, begin, patches.reshape(count, 6, kw * channels, size * batch)
+            shape, strides = (count, 6, kw, channels, size * batch), (t, r, batch * x.itemsize, c, x.itemsize)
+            shifts = np.ndarray(shape, np.float32, transformed, begin * batch * x.itemsize, strides)
+            yield tile, begin, shifts.reshape(count, 6, kw * channels, size * batch)  # a copy, where kw is above 1
 
 
 def _transformed(x: Array, tile: int, count: int) -> Array:

@@ -33,6 +33,23 @@ from gradwise import (
     SoftmaxCrossEntropy,
 )
 from gradwise.errors import ArgumentError, DataError, DTypeError, NonFiniteError, NotBuiltError, ShapeError
+from gradwise.layers.base import Layer
+from gradwise.training import step
+from gradwise.typing import Pullback
+
+
+class Probe(Layer):
+    """Hands everything on, and writes down how many samples came."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def build(self, input_shape, rng):
+        return input_shape
+
+    def vjp(self, x, training=False, rng=None):
+        self.sizes.append(len(x))
+        return x, Pullback(input=lambda dy: dy)
 
 
 def blobs(n=96, features=6, classes=3, seed=0):
@@ -444,6 +461,50 @@ def test_a_larger_image_is_refused_where_it_matters():
 
 
 # What is not finite
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
+    """Which changes nothing but the rounding."""
+    x, y = images(45)
+    sample_weight = np.linspace(0, 2, 45) if weights else None
+    made = []
+    for numbers in (1 << 40, 1):
+        monkeypatch.setattr(step, "_NUMBERS", numbers)
+        sizes = []
+        layers = [Conv2D(4, 3), ReLU(), MaxPooling2D(2), Flatten(), Dense(4000), Probe(sizes), ReLU(), Dense(3)]
+        net = Network(layers, SoftmaxCrossEntropy(), input_shape=(1, 8, 8), random_state=0)
+        assert net.largest == 4000
+        history = net.fit(x, y, sample_weight=sample_weight, optimizer=SGD(0.1), batch_size=45, epochs=3, verbose=False)
+        made.append((net, history))
+        assert set(sizes) == ({45} if numbers > 1 else {7, 8})
+    (one, first), (other, second) = made
+    np.testing.assert_allclose(first.history["loss"], second.history["loss"], rtol=1e-5)
+    assert first.history["accuracy"] == second.history["accuracy"]
+    for path, array in one.arrays().items():
+        np.testing.assert_allclose(array, other.arrays()[path], atol=1e-5, err_msg=path)
+
+
+def test_a_large_batch_with_dropout_repeats_by_the_seed(monkeypatch):
+    monkeypatch.setattr(step, "_NUMBERS", 1)
+    x, y = blobs(50)
+    one, other = mlp(), mlp()
+    for net in (one, other):
+        net.fit(x, y, optimizer=SGD(0.1), batch_size=50, epochs=2, verbose=False)
+    same(one, other)
+
+
+def test_a_large_batch_that_diverges_changes_nothing(monkeypatch):
+    """Also where only its last part does."""
+    monkeypatch.setattr(step, "_NUMBERS", 1)
+    x, y = blobs(50)
+    x[-1] = 3e38
+    net = mlp()
+    before = {path: array.copy() for path, array in net.arrays().items()}
+    with pytest.raises(NonFiniteError):
+        net.train_step(x, y, SGD(0.1))
+    for path, array in net.arrays().items():
+        np.testing.assert_array_equal(array, before[path])
 
 
 def test_divergence_stops_with_the_last_finite_weights():

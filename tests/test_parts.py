@@ -245,6 +245,9 @@ def test_a_large_gradient_is_used_part_by_part(make, clip, depth, order):
     assert count > 1 or depth > 100
     np.testing.assert_allclose(whole, left @ right, atol=1e-12)
     np.testing.assert_allclose(gradient + left @ right, 2 * (left @ right), atol=1e-12)
+    both = gradient + Product(np.asfortranarray(left), right.copy())
+    assert isinstance(both, Product)
+    np.testing.assert_allclose(both, 2 * (left @ right), atol=1e-12)
     ones, others = np.ones((530, 510), order=order), np.ones((530, 510))
     one, other = make(clip_norm=clip), make(clip_norm=clip)
     for _ in range(3):

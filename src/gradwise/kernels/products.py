@@ -58,8 +58,18 @@ class Product:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(blas.multiply(self.left, self.right), dtype)
 
-    def __add__(self, other: Any) -> Array:
+    def __add__(self, other: Any) -> Any:
+        """The sum; of two products one product again, of their factors side by side."""
+        if isinstance(other, Product):
+            return Product(_beside(self.left, other.left), _beside(self.right.T, other.right.T).T)
         return np.asarray(self) + np.asarray(other)
+
+
+def _beside(one: Array, other: Array) -> Array:
+    """Two matrices' columns in one matrix, in the memory order of the first."""
+    if one.flags.c_contiguous:
+        return np.concatenate([one, other], axis=1)
+    return np.concatenate([one.T, other.T]).T
 
 
 def subtract(target: Array, share: Array | Product) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,6 +28,11 @@ class Chain(Layer):
     layers : sequence of Layer
     trainable : bool
         False freezes all layers inside.
+
+    Attributes
+    ----------
+    largest : int
+        The numbers of the largest output of a layer inside, for one sample.
     """
 
     def __init__(self, layers: Sequence[Layer], trainable: bool = True) -> None:
@@ -40,6 +46,7 @@ class Chain(Layer):
         self._chains: list[Chain] = []
         self._inside = 0
         self._changes = 0
+        self.largest = 1
         self._inference: program.Forward | None = None
         self._training: program.Sweep | None = None
         self._trains: list[bool] = []
@@ -63,6 +70,7 @@ class Chain(Layer):
             shape = given
         self._paths, self._owners = None, {}
         self._inference = self._training = None
+        self._measure()
         return shape
 
     def accepts(self, shape: Shape) -> bool:
@@ -162,9 +170,13 @@ class Chain(Layer):
             self._paths, self._owners, self._planned = None, {}, []
             self._inference = self._training = None
             self._all = list(_inside(self))
+            self._measure()
             self._inside = inside
             self._changes += 1
         return self._changes
+
+    def _measure(self) -> None:
+        self.largest = max([math.prod(layer.output_shape or ()) for layer in _inside(self)], default=1)
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""

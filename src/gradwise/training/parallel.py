@@ -7,7 +7,6 @@ time goes into elementwise steps and small products, which BLAS does not share o
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import signal
@@ -24,7 +23,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.shared import NEWS, Block, Kept, Line, Spec, added, held, keep, place, spec, tell
-from gradwise.training.step import Computing, descend, gradients, scale_of, step
+from gradwise.training.step import Computing, descend, gradients, parts, scale_of, step
 from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
@@ -160,14 +159,14 @@ class Workers:
             raise WorkerError("a step of these workers was broken off, so they do not go on: start new Workers.")
         self._within = True
         self._share()
-        parts, scale = _parts(batch, self.count), scale_of(optimizer, samples)
-        for number, part in enumerate(parts[1:]):
+        shares, scale = parts(batch, self.count), scale_of(optimizer, samples)
+        for number, part in enumerate(shares[1:]):
             self._send(number, part, scale)
         error: Exception | None = None
         total, predictions = 0.0, []
         found: dict[str, Any] = {}
         try:
-            total, prediction, found = gradients(self.network, self.loss, parts[0], rng, scale)
+            total, prediction, found = gradients(self.network, self.loss, shares[0], rng, scale)
             predictions.append(prediction)
         except (ValueError, TypeError) as own:
             error = own
@@ -231,13 +230,6 @@ class Workers:
             f"worker {number + 2} of {self.count} has died (exit code {process.exitcode}): training has ended, and the"
             " network has the parameters of the last whole step. Out of memory? Then train with fewer workers."
         )
-
-
-def _parts(batch: Batch, count: int) -> list[Batch]:
-    """A batch in `count` parts of about the same size."""
-    cuts = [len(batch.x) * k // count for k in range(count + 1)]
-    rows = [slice(*pair) for pair in itertools.pairwise(cuts)]
-    return [Batch(batch.x[r], batch.y[r], None if batch.weight is None else batch.weight[r]) for r in rows]
 
 
 def _processors() -> int:

@@ -200,17 +200,8 @@ def held(block: Block, path: str, kept: Kept) -> Any:
 
 
 def added(own: Any, other: Any) -> Any:
-    """The sum of two gradients, in the memory of the other. Of two products it is one product again: of their factors
-    side by side.
-    """
+    """The sum of two gradients, in the memory of the other where that is an array."""
     if isinstance(own, Product) and isinstance(other, Product):
-        return Product(_beside(own.left, other.left), _beside(own.right.T, other.right.T).T)
+        return own + other
     array = np.asarray(other)
     return np.add(np.asarray(own), array, out=array)
-
-
-def _beside(one: Array, other: Array) -> Array:
-    """Two matrices' columns in one matrix, in the memory order of the first."""
-    if one.flags.c_contiguous:
-        return np.concatenate([one, other], axis=1)
-    return np.concatenate([one.T, other.T]).T

@@ -120,11 +120,11 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     if filters % 16 or min(width, g.output[1]) * x.shape[0] >= _SHORT:
         matrix = np.ascontiguousarray(matrix)
     y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
-    row = kw * channels * filters * min(width, g.output[1]) * x.shape[0]  # multiplications of a row of the kernel
-    bands = _bands(g, kw * channels) if row > _EDGE else [(slice(None), slice(None))]
     if _few(g, channels, filters, x.shape[0]):
         np.matmul(matrix, joined(innermost(x), g)[0], out=y.reshape(filters, -1))
     else:
+        row = kw * channels * filters * min(width, g.output[1]) * x.shape[0]  # multiplications of a row of the kernel
+        bands = _bands(g, kw * channels) if row > _EDGE else [(slice(None), slice(None))]
         for part, patches in blocks(innermost(x), g, width, dtype):
             target = _rows(y, part)
             for rows, seen in bands:

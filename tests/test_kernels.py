@@ -318,6 +318,17 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
 by_blas = pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
 
 
+def test_without_a_known_blas_nothing_is_called(monkeypatch):
+    monkeypatch.setattr(gemm, "_NAMES", ("no_{}gemm_of_that_name",))
+    assert gemm._found() == {}
+    monkeypatch.setattr(gemm, "ctypes", None)
+    assert gemm._found() == {}
+    monkeypatch.setattr(gemm, "_PRODUCTS", {})
+    target = np.ones((2, 2))
+    assert not gemm.subtract(target, np.ones((2, 1)), np.ones((1, 2)))
+    assert (target == 1).all()
+
+
 @by_blas
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["C", "F"])

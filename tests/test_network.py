@@ -485,6 +485,22 @@ def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
         np.testing.assert_allclose(array, other.arrays()[path], atol=1e-5, err_msg=path)
 
 
+def test_a_large_batch_of_layers_with_state_stays_whole(monkeypatch):
+    class Counting(Probe):
+        state = ("seen",)
+
+        def build(self, input_shape, rng):
+            self.seen = np.zeros(1, np.float32)
+            return input_shape
+
+    monkeypatch.setattr(step, "_NUMBERS", 1)
+    x, y = blobs(50)
+    sizes = []
+    net = Network([Counting(sizes), Dense(3)], SoftmaxCrossEntropy(), input_shape=6, random_state=0)
+    net.train_step(x, y, SGD(0.1))
+    assert sizes == [50]
+
+
 def test_a_large_batch_with_dropout_repeats_by_the_seed(monkeypatch):
     monkeypatch.setattr(step, "_NUMBERS", 1)
     x, y = blobs(50)

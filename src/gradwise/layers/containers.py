@@ -176,6 +176,7 @@ class Chain(Layer):
         return self._changes
 
     def _measure(self) -> None:
+        """Find `largest`, which training asks for each step."""
         self.largest = max([math.prod(layer.output_shape or ()) for layer in _inside(self)], default=1)
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:

@@ -311,14 +311,14 @@ def test_fit_reports_and_returns_the_history(capsys):
 def test_the_split_is_scikit_learns(samples, share):
     split = pytest.importorskip("sklearn.model_selection").train_test_split
     train, held = split(np.arange(samples), test_size=share, random_state=42)
-    ours, ours_held = course._split(samples, share)
+    ours, ours_held = course.training._split(samples, share)
     np.testing.assert_array_equal(ours, train)
     np.testing.assert_array_equal(ours_held, held)
 
 
 def test_the_split_of_ten_samples():
     """Scikit-learn's, written down: it need not be installed."""
-    train, held = course._split(10, 0.25)
+    train, held = course.training._split(10, 0.25)
     assert held.tolist() == [8, 1, 5]
     assert train.tolist() == [0, 7, 2, 9, 4, 3, 6]
 
@@ -334,7 +334,7 @@ def test_fit_goes_in_order_and_trains_the_last_batch():
         for layer in one.layers:
             layer.drawn = False
     net.fit(x, y, batch_size=16, learning_rate=0.1)
-    train, _ = course._split(50, 0.25)
+    train, _ = course.training._split(50, 0.25)
     assert len(train) % 16
     for start in range(0, len(train), 16):
         other.train_step(x[train[start : start + 16]], y[train[start : start + 16]], 0.1)

@@ -42,7 +42,16 @@ FLOORS = [
     ["cli"],  # the face of the whole: it may use the others
     ["__main__"],
 ]
-TOGETHER = ("kernels", "losses", "optimizers", "training", "datasets")  # packages whose files may import each other
+TOGETHER = (
+    "kernels",
+    "losses",
+    "optimizers",
+    "training",
+    "datasets",
+    "course",
+    "plot",
+    "cli",
+)  # packages whose files may import each other
 BARE = {"numpy", "tqdm"}  # what may be imported at run time beside the standard library
 
 

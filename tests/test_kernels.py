@@ -272,7 +272,7 @@ def test_convolution_with_pooling(n, c, o, height, width, window, stride, paddin
         patch.setattr(pooled, "_TINY", tiny)
         found, winners = pooled.convolve(x, kernel, bias, g, p, True)
         np.testing.assert_allclose(found, y, atol=1e-12)
-        np.testing.assert_array_equal(pooled.convolve(x, kernel, bias, g, p, False)[0], found)
+        np.testing.assert_allclose(pooled.convolve(x, kernel, bias, g, p, False)[0], found, atol=1e-12)
         gradient = pooled.kernel_gradient(x, dy, winners, g, p)
         np.testing.assert_allclose(gradient, conv.kernel_gradient(x, before, g), atol=1e-11)
         back = pooled.input_gradient(dy, kernel, winners, g, p)
@@ -289,7 +289,7 @@ def test_convolution_with_pooling_is_for_few_channels():
 
 
 @given(
-    st.sampled_from([1, 2, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 40, 150]),
+    st.sampled_from([1, 2, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 17, 40, 150]),
     st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from([50, 4000, 1_000_000]),
     st.sampled_from([100, 300_000, 2_500_000]),
 )  # fmt: skip
@@ -378,8 +378,8 @@ def test_blas_of_numpys_wheels_is_found():
 
 
 def test_dense_kernels_lie_as_their_shape_wants():
-    assert dense.order(9216, 128) == dense.order(784, 10) == "C"
-    assert dense.order(784, 1024) == dense.order(40, 20) == "F"
+    assert dense.order(9216, 128) == dense.order(4056, 10) == dense.order(784, 32) == "C"
+    assert dense.order(784, 1024) == dense.order(40, 20) == dense.order(784, 10) == "F"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

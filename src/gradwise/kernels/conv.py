@@ -95,15 +95,19 @@ def _few(g: Geometry, channels: int, filters: int, batch: int) -> bool:
 
 def joined(x: Array, g: Geometry, every: int = 1) -> Array:
     """The patches of all windows of images (C, H, W, N) side by side, those of every so many rows by themselves:
-    a copy, (every, kh*kw*C, OH/every*OW*N).
+    (every, kh*kw*C, OH/every*OW*N). Rows of images that several of those see are copied once.
     """
     x = pad(x, g, 0)
     (channels, _, _, batch), (kh, kw), (height, width) = x.shape, g.window, g.output
     c, h, w = x.strides[:3]
-    row = g.stride[0] * h
-    shape = (every, kh, kw, channels, height // every, width, batch)
-    strides = (row, h, w, c, every * row, g.stride[1] * w, x.itemsize)
-    return np.ndarray(shape, x.dtype, x, strides=strides).reshape(every, kh * kw * channels, -1)
+    rows = kh + (every - 1) * g.stride[0]
+    shape = (rows, kw, channels, height // every, width, batch)
+    strides = (h, w, c, every * g.stride[0] * h, g.stride[1] * w, x.itemsize)
+    seen = np.ascontiguousarray(np.ndarray(shape, x.dtype, x, strides=strides).reshape(rows, kw * channels, -1))
+    row, number, item = seen.strides
+    return np.ndarray(
+        (every, kh * kw * channels, seen.shape[2]), x.dtype, seen, strides=(g.stride[0] * row, number, item)
+    )
 
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:

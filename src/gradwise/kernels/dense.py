@@ -24,24 +24,43 @@ _NARROW = 128
 # Results of so few units and numbers two threads make no sooner than one: 9216 -> 10, 64 samples, forwards 199 -> 129,
 # 4056 -> 32, 32 samples, 92 -> 84; but 4056 -> 32, 64 samples, 144 -> 165, and 4056 -> 64, 16 samples, 69 -> 85.
 _THIN, _LITTLE = 32, 1152
+# Small kernels of few units lie (out, in): 784 -> 10, 16 samples, forwards 12 -> 9.
+_FEW_UNITS, _SMALL_KERNEL = 20, 1 << 14
+# So many results of long rows by rows OpenBLAS makes without packing them: 400 -> 10, 64 samples, 5, 128 in one go 36.
+_DOTS, _LONG_ROWS = 1024, 100
+# Of more samples than that, batch innermost, their kernel's gradient is made (in, out) and turned: 784 -> 10, 128
+# samples, 78 -> 38.
+_SOME = 32
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
     """The memory order of a kernel: "C", (in, out), for tall ones, else "F", (out, in).
 
-    The kernel's gradient of 9216 -> 128, 16 samples, takes 256 in (in, out) and 606 in (out, in); of 600 -> 20, 128
-    samples, batch innermost, 26 and 55; but 784 -> 1024, 16 samples, forwards and gradient, 624 and 333.
+    The kernel's gradient of 9216 -> 128, 16 samples, takes 256 in (in, out) and 606 in (out, in); but 784 -> 1024, 16
+    samples, forwards and gradient, 624 and 333.
     """
-    return "C" if inputs >= 4 * units else "F"
+    small = units <= _FEW_UNITS and inputs * units <= _SMALL_KERNEL
+    return "C" if inputs >= 4 * units and not small else "F"
 
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
-    work = kernel.size * len(x)
-    z = kernel.T.dot(x.T) if work <= blas.SMALL else _large(x, kernel, work)  # (out, N)
+    work, results = kernel.size * len(x), kernel.shape[1] * len(x)
+    if results > _DOTS and _by_rows(x, kernel):
+        z = np.empty((kernel.shape[1], len(x)), np.result_type(x, kernel))  # (out, N)
+        for part in blas.parts(len(x), results, _DOTS):
+            np.matmul(kernel.T, x[part].T, out=z[:, part])
+    else:
+        z = kernel.T.dot(x.T) if work <= blas.SMALL else _large(x, kernel, work)
     if bias is not None:
         z += bias[:, None]
     return z.T
+
+
+def _by_rows(x: Array, kernel: Array) -> bool:
+    """Whether long rows of both are best multiplied as they are."""
+    inputs, units = kernel.shape
+    return units <= _FEW_UNITS and inputs >= _LONG_ROWS and x.flags.c_contiguous and kernel.flags.f_contiguous
 
 
 def _large(x: Array, kernel: Array, work: int) -> Array:
@@ -82,6 +101,8 @@ def _product(x: Array, dy: Array, flipped: bool) -> Array:
     """x (N, in), dy (N, out) -> x.T @ dy, (in, out); flipped, (out, in) in memory."""
     (samples, inputs), units = x.shape, dy.shape[1]
     work = samples * inputs * units
+    if flipped and units <= _FEW_UNITS and inputs * units > _DOTS and samples > _SOME and x.flags.f_contiguous:
+        return np.asarray(_product(x, dy, False), order="F")
     if samples == 1 or not blas.SMALL < work <= blas.SEVERAL:
         return blas.multiply(dy.T, x).T if flipped else blas.multiply(x.T, dy)
     gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")

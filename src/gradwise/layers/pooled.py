@@ -47,7 +47,8 @@ class PooledConvolution:
         return pooled.convolve(x, self.convolution.kernel, self.convolution.bias, g, p, False)[0]
 
     def _places(self, x: Array) -> tuple[Array, Geometry, Geometry]:
-        x = self.convolution.admit(x)
+        if x.dtype.kind != "f" or x.shape[1:] != self.convolution.input_shape:
+            x = self.convolution.admit(x)
         g = self.convolution.windows(x.shape[1:])
         return x, g, self.pooling.windows((self.convolution.filters, *g.output))
 

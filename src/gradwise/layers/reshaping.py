@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,8 +14,14 @@ from gradwise.typing import Array, Pullback, Shape
 
 def _fold(x: Array, shape: Shape) -> Array:
     """Reshape each sample; without a copy when the batch is innermost in memory, and so is the result."""
-    folded = x.transpose(*range(1, x.ndim), 0).reshape(*shape, x.shape[0])
-    return folded.transpose(folded.ndim - 1, *range(folded.ndim - 1))
+    folded = x.transpose(_order(x.ndim, 1)).reshape(*shape, len(x))
+    return folded.transpose(_order(folded.ndim, -1))
+
+
+@lru_cache(maxsize=64)
+def _order(axes: int, by: int) -> tuple[int, ...]:
+    """So many axes, turned by one: the first to the end, or (-1) the last to the front."""
+    return (*range(1, axes), 0) if by == 1 else (axes - 1, *range(axes - 1))
 
 
 class Flatten(Layer):

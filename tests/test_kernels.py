@@ -251,9 +251,11 @@ def test_normal_distribution_function():
 @given(
     st.integers(1, 5), channels, st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), windows, strides, paddings,
     st.sampled_from([(1, 2), (2, 2), (3, 2), (2, 3), (1, 3)]), st.sampled_from([1, 40, 300, 1 << 18]),
-    st.sampled_from([0, 16_000]), st.booleans(), st.integers(0, 99),
+    st.sampled_from([0, 16_000]), st.booleans(), st.booleans(), st.integers(0, 99),
 )  # fmt: skip
-def test_convolution_with_pooling(n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, ties, seed):
+def test_convolution_with_pooling(
+    n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, relu, ties, seed
+):
     """The same numbers as one after the other, in pieces of any size, also where a maximum stands in several places."""
     g = placed((height, width), window, stride, padding)
     p = None if g is None else placed(g.output, pool_size, pool_size, "valid")
@@ -266,15 +268,18 @@ def test_convolution_with_pooling(n, c, o, height, width, window, stride, paddin
     between = conv.convolve(x, kernel, bias, g)
     y, saved = pool.max_pool(between, p)
     dy = images(n, o, *p.output, seed + 1)
-    before = pool.max_pool_gradient(dy, saved, p)
+    arriving = dy * (y > 0) if relu else dy
+    before = pool.max_pool_gradient(arriving, saved, p)
+    y = np.maximum(y, 0) if relu else y
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pooled, "_CACHED", cached)
         patch.setattr(pooled, "_TINY", tiny)
-        found, winners = pooled.convolve(x, kernel, bias, g, p, True)
+        found, winners = pooled.convolve(x, kernel, bias, g, p, relu, True)
         np.testing.assert_allclose(found, y, atol=1e-12)
-        np.testing.assert_allclose(pooled.convolve(x, kernel, bias, g, p, False)[0], found, atol=1e-12)
-        gradient = pooled.kernel_gradient(x, dy, winners, g, p)
-        np.testing.assert_allclose(gradient, conv.kernel_gradient(x, before, g), atol=1e-11)
+        np.testing.assert_allclose(pooled.convolve(x, kernel, bias, g, p, relu, False)[0], found, atol=1e-12)
+        by_kernel, by_bias = pooled.gradients(x, dy, winners, g, p)
+        np.testing.assert_allclose(by_kernel, conv.kernel_gradient(x, before, g), atol=1e-11)
+        np.testing.assert_allclose(by_bias, arriving.sum(axis=(0, 2, 3)), atol=1e-11)
         back = pooled.input_gradient(dy, kernel, winners, g, p)
         np.testing.assert_allclose(back, conv.input_gradient(before, kernel, g), atol=1e-11)
 
@@ -431,11 +436,16 @@ def test_relu_and_its_gradient_by_their_definition(size, order):
     x, dy = rng.standard_normal((2, size, 2 * size)).astype(np.float32)
     x[0, 0] = 0
     x = x[:, ::2] if order == "neither" else np.asarray(x, order=order)
-    dy = dy[:, : x.shape[1]].astype(np.float64)
+    dy = np.asarray(dy[:, : x.shape[1]], np.float64, order="F" if order == "F" else "C")
     y = activations.relu(x)
     np.testing.assert_array_equal(y, np.where(x > 0, x, 0))
     assert y.dtype == np.float32
-    np.testing.assert_array_equal(activations.relu_gradient(dy, y), np.where(x > 0, dy, 0))
+    wanted = np.where(x > 0, dy, 0)
+    np.testing.assert_array_equal(activations.relu_gradient(dy, y), wanted)
+    activations.relu_gradient(dy, y, dy)
+    np.testing.assert_array_equal(dy, wanted)
+    activations.relu(x, x)
+    np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.parametrize(("shape", "order"), [((16, 10), "C"), ((16, 10), "F"), ((1, 3), "C"), ((600, 500), "C")])

@@ -19,6 +19,7 @@ from gradwise import (
     MaxPooling2D,
     Network,
     ReLU,
+    Reshape,
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
@@ -56,6 +57,34 @@ def dy(x, dy):
     return (x * dy).sum(axis=0)
 
 
+class Kept(Layer):
+    """y = 2 x, which its derivative looks at again: an array that is not to be written over."""
+
+    def vjp(self, x, training=False, rng=None):
+        y = 2 * x
+        before = y.copy()
+
+        def gradient(dy):
+            np.testing.assert_array_equal(y, before)
+            return 2 * dy
+
+        return y, Pullback(input=gradient)
+
+
+class KeptDense(Dense):
+    """A layer whose base class makes new arrays, and which keeps what it hands on."""
+
+    def vjp(self, x, training=False, rng=None):
+        y, pullback = super().vjp(x)
+        before = y.copy()
+
+        def gradient(dy):
+            np.testing.assert_array_equal(y, before)
+            return pullback.input(dy)
+
+        return y, Pullback(input=gradient, kernel=pullback.kernel, bias=pullback.bias)
+
+
 class Gain(Layer):
     """The same by formulas, with names that a program itself uses."""
 
@@ -75,13 +104,17 @@ CHAINS = {
     "nothing to learn first": lambda: [Sigmoid(), Tanh(), ReLU(), Dense(3)],
     "images": lambda: [Conv2D(3, 2), ReLU(), MaxPooling2D(2), Conv2D(2, 2), ReLU(), Flatten(), Dense(2)],
     "a large kernel": lambda: [Dense(800), ReLU(), Dense(100), Dense(2)],
+    "activations of views": lambda: [Flatten(), ReLU(), ReLU(), Dense(4), ReLU(), Reshape((2, 2)), ReLU(), Flatten()],
+    "what is looked at again": lambda: [Dense(4), Kept(), ReLU(), KeptDense(5), ReLU(), Dropout(0), ReLU(), Dense(2)],
+    "images pooled by themselves": lambda: [Conv2D(9, 2), Conv2D(3, 2), MaxPooling2D(2), ReLU(), Flatten(), Dense(2)],
+    "images and what follows": lambda: [Conv2D(9, 2), ReLU(), Conv2D(3, 2), MaxPooling2D(2), Tanh(), ReLU()],
 }
 
 
 def chain(name):
     SHARED.__dict__.pop("kernel", None), SHARED.__dict__.pop("bias", None), SHARED.__dict__.pop("input_shape", None)
     net = Chain(CHAINS[name]())
-    net.build((1, 9, 9) if name == "images" else (6,), 0)
+    net.build((1, 9, 9) if name.startswith("images") else (6,), 0)
     return net
 
 
@@ -117,6 +150,7 @@ def test_a_sweep_gives_what_the_pullback_gives(name):
     _, found = pullback.train(dy, needs_input=False)
     for path, gradient in wanted.items():
         np.testing.assert_allclose(np.asarray(found[path]), gradient, rtol=1e-9, atol=1e-11)
+    np.testing.assert_array_equal(x, batch(net))
 
 
 @pytest.mark.parametrize("name", CHAINS)

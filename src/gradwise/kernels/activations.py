@@ -14,6 +14,8 @@ import numpy as np
 from gradwise.typing import Array, Shape
 
 _FEW = 1 << 14  # numbers of which zeros are kept: of more they take the cache from others
+# Numbers that stay cached between two steps: ReLU's gradient of 2 MB takes 315 -> 250 us, in place 200.
+_CHUNK = 1 << 16
 
 # erfc(z) = t exp(-z^2) P(2t - 1) with t = 2 / (2 + z), z >= 0. P: the Chebyshev series of erfc(z) exp(z^2) / t,
 # computed by interpolation in 50 digits. All terms give a relative error of 3e-15; the first 11 give 5e-8, below
@@ -29,15 +31,15 @@ _ERFC = (
 )  # fmt: skip
 
 
-def relu(x: Array) -> Array:
-    """max(x, 0)."""
+def relu(x: Array, out: Array | None = None) -> Array:
+    """max(x, 0); in `out`, where that is an array."""
     # The maximum with zeros of the same shape needs no broadcasting: of 1000 numbers 0.7 us, with a scalar 1.2, clip
     # 2.7; of 10,000 1.7, 4.5 and 3.6. Of 147,000 clip takes 19, with zeros 20, with a scalar 55.
     if x.size > _FEW:
-        return np.clip(x, 0, np.inf)
+        return np.clip(x, 0, np.inf, out=out)
     if not x.flags.forc:
-        return np.maximum(x, 0)
-    return np.maximum(x, _zeros(x.shape, x.dtype, "C" if x.flags.c_contiguous else "F"))
+        return np.maximum(x, 0, out=out)
+    return np.maximum(x, _zeros(x.shape, x.dtype, "C" if x.flags.c_contiguous else "F"), out=out)
 
 
 @lru_cache(maxsize=16)
@@ -47,15 +49,27 @@ def _zeros(shape: Shape, dtype: np.dtype, order: Literal["C", "F"]) -> Array:
     return zeros
 
 
-def relu_gradient(dy: Array, y: Array) -> Array:
-    """dy where y, the output, is above 0; else 0."""
+def relu_gradient(dy: Array, y: Array, out: Array | None = None) -> Array:
+    """dy where y, the output, is above 0; else 0. In `out`, where that is an array."""
     # The sign of what is not negative is the derivative, as a number: of 1 KB 0.8 us, by truth values 1.75, of 40 KB
     # 5.9 and 3.9. 590 KB times truth values themselves take 44 us, as numbers 38.
     if y.size <= 2560:
-        return dy * np.sign(y)
+        return np.multiply(dy, np.sign(y), out=out)
+    if y.size > _CHUNK:
+        made = np.empty_like(dy) if out is None else out
+        flat = [np.moveaxis(array, 0, -1) for array in (dy, y, made)]  # batch innermost, as most arrays are
+        if all(array.flags.c_contiguous for array in flat):
+            _relu_gradient(*[array.reshape(-1) for array in flat])
+            return made
     share = (y > 0).astype(dy.dtype)
-    share *= dy
-    return share
+    return np.multiply(share, dy, out=share if out is None else out)
+
+
+def _relu_gradient(dy: Array, y: Array, out: Array) -> None:
+    """`relu_gradient` of many numbers in a row."""
+    for start in range(0, y.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        np.multiply((y[part] > 0).astype(dy.dtype), dy[part], out=out[part])
 
 
 def normal_cdf(x: Array) -> Array:

@@ -23,7 +23,7 @@ _FEW = 8
 _NARROW = 128
 # Results of so few units and numbers two threads make no sooner than one: 9216 -> 10, 64 samples, forwards 199 -> 129,
 # 4056 -> 32, 32 samples, 92 -> 84; but 4056 -> 32, 64 samples, 144 -> 165, and 4056 -> 64, 16 samples, 69 -> 85.
-_THIN, _LITTLE = 32, 1152
+_THIN, _LITTLE = 32, 2048
 # Small kernels of few units lie (out, in): 784 -> 10, 16 samples, forwards 12 -> 9.
 _FEW_UNITS, _SMALL_KERNEL = 20, 1 << 14
 # So many results of long rows by rows OpenBLAS makes without packing them: 400 -> 10, 64 samples, 5, 128 in one go 36.
@@ -31,6 +31,7 @@ _DOTS, _LONG_ROWS = 1024, 100
 # Of more samples than that, batch innermost, their kernel's gradient is made (in, out) and turned: 784 -> 10, 128
 # samples, 78 -> 38.
 _SOME = 32
+_DEPTH = 170
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
@@ -74,11 +75,14 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
             np.matmul(x[part], kernel, out=y[part])
         return np.ascontiguousarray(y.T)
     if not pieces:
-        return kernel.T @ x.T
-    first, *rest = blas.parts(len(kernel), work)
-    z = kernel[first].T @ x[:, first].T
-    for part in rest:
-        z += kernel[part].T @ x[:, part].T
+        return kernel.T @ x.T if samples <= 2 * units else np.ascontiguousarray((x @ kernel).T)
+    depth = max(1, min(_DEPTH, len(kernel) * blas.SMALL // work))
+    count, rest = divmod(len(kernel), depth)
+    whole = count * depth
+    one = kernel[:whole].reshape(count, depth, units).transpose(0, 2, 1)
+    z = np.add.reduce(np.matmul(one, x[:, :whole].T.reshape(count, depth, samples)), axis=0)
+    if rest:
+        z += kernel[whole:].T @ x[:, whole:].T
     return z
 
 

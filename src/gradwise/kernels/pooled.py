@@ -1,4 +1,4 @@
-"""Convolution and the max pooling behind it in one go, batch innermost: the images between them are never whole.
+"""Convolution, the max pooling behind it and a ReLU in one go, batch innermost: what lies between is never whole.
 
 The columns of a pooling window are computed as outputs of their own: for a pooling window pw wide, one product of a
 row's patches, with the kernel once for each place in the window,
@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradwise.kernels import conv
+from gradwise.kernels import blas, conv
 from gradwise.kernels.windows import Geometry, innermost, outermost, pad
 from gradwise.typing import Array
 
-_CACHED = 1 << 19  # numbers of the outputs worked on at a time: 1.0 of the time, 1 << 18 1.04, 1 << 16 1.2, 1 << 20 1.1
+# Numbers of the outputs worked on at a time. With 1 MB of L2 a core, 1 << 18 takes 1.04 of the time of 1 << 19, 1 << 16
+# 1.2 and 1 << 20 1.1; with 2 MB 0.88, at batch 128.
+_CACHED = 1 << 18
 _TINY = 64_000  # multiplications of a row, below which all rows are copied for one product of each of a window's rows
 # Numbers of a patch from which the zeros cost more than the copies: forward and kernel gradient take at batch 16 0.88
 # of the time with 3 channels, 0.81 with 4, 1.15 with 8; at batch 128 0.96, 1.03 and 0.85.
@@ -50,13 +52,14 @@ class Piece(NamedTuple):
 
 class Winners(NamedTuple):
     """Of a piece: where an entry of the window was larger than all before it in its row, and a row's maximum larger
-    than those of all rows before it. The last such place is the window's first maximum.
+    than those of all rows before it. The last such place is the window's first maximum. And where that is above 0.
     """
 
     piece: Piece
     by_column: list[Array]  # a window's columns from the second: (R, ph, O, PW'*N)
     by_row: list[Array]  # its rows from the second: (R, O, PW'*N)
-    patches: Array | None  # of a joined piece, which are few: 1 -> 24 channels on 14 x 14, batch 16, 47 -> 39 us
+    positive: Array | None  # (R, O, PW'*N), where there is a ReLU
+    patches: Array | None  # where they lie in memory of their own: 1 -> 24 channels on 14 x 14, batch 16, 47 -> 39 us
 
 
 @lru_cache(maxsize=1024)
@@ -113,7 +116,9 @@ def _widened(kernel: Array, g: Geometry, pooling: Geometry, dtype: np.dtype) -> 
     return wide.reshape(pw * filters, -1)
 
 
-def _at_once(x: Array, kernel: Array, bias: Array | None, g: Geometry, pooling: Geometry, dtype: np.dtype) -> Array:
+def _at_once(
+    x: Array, kernel: Array, bias: Array | None, g: Geometry, pooling: Geometry, relu: bool, dtype: np.dtype
+) -> Array:
     """The pooled outputs, (O, PH, PW, N), of few windows: a product for each place of a pooling window, with the kernel
     as it is and the bias as a row of it. One image of 28 x 28, 24 filters: 19 us, by a widened kernel 28.
     """
@@ -131,19 +136,20 @@ def _at_once(x: Array, kernel: Array, bias: Array | None, g: Geometry, pooling: 
         patches[:, depth] = 1
         matrix = np.concatenate([matrix, bias[None]])
     z = np.matmul(matrix.T, patches)  # (ph*pw, O, PH*PW*N)
-    return np.maximum.reduce(z, axis=0).reshape(filters, height, width, batch)
+    highest = np.maximum.reduce(z, axis=0, initial=0) if relu else np.maximum.reduce(z, axis=0)
+    return highest.reshape(filters, height, width, batch)
 
 
 def convolve(
-    x: Array, kernel: Array, bias: Array | None, g: Geometry, pooling: Geometry, training: bool
+    x: Array, kernel: Array, bias: Array | None, g: Geometry, pooling: Geometry, relu: bool, training: bool
 ) -> tuple[Array, list[Winners]]:
-    """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> the pooled outputs (N, O, PH, PW) and, where they are wanted,
-    what the gradients need.
+    """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> the pooled outputs (N, O, PH, PW), or what a ReLU makes of
+    them, and, in training, what the gradients need.
     """
     dtype = np.result_type(x, kernel)
     filters, (ph, pw) = kernel.shape[3], pooling.window
     if not training and _few(g, pooling, x.shape[1], filters, len(x)):
-        return outermost(_at_once(innermost(x), kernel, bias, g, pooling, dtype)), []
+        return outermost(_at_once(innermost(x), kernel, bias, g, pooling, relu, dtype)), []
     matrix = _widened(kernel, g, pooling, dtype)  # (pw*O, kh*S*C)
     y = np.empty((filters, *pooling.output, x.shape[0]), dtype)
     winners = []
@@ -151,37 +157,31 @@ def convolve(
         z = np.matmul(matrix, patches)  # (R*ph, pw*O, PW'*N)
         z = z.reshape(-1, ph, pw, filters, z.shape[2])
         target = piece.of(y)
-        if training:
-            by_column, maxima = _compete([z[:, :, b] for b in range(pw)], z[:, :, 0])
-            by_row, _ = _compete([maxima[:, a] for a in range(ph)], target)
-            winners.append(Winners(piece, by_column, by_row, patches if piece.joined else None))
-        else:
-            _highest([_highest([z[:, a, b] for b in range(pw)], z[:, a, 0]) for a in range(ph)], target)
+        by_column, maxima = _compete([z[:, :, b] for b in range(pw)], z[:, :, 0], training)
+        by_row, _ = _compete([maxima[:, a] for a in range(ph)], target, training)
         if bias is not None:
             target += bias[:, None]
+        if relu:
+            np.clip(target, 0, np.inf, out=target)
+        if training:
+            whole = piece.columns.stop - piece.columns.start == pooling.output[1]
+            positive = target > 0 if relu else None
+            winners.append(Winners(piece, by_column, by_row, positive, patches if whole else None))
+        del z, maxima  # the next piece is given the same memory, which is in the cache
     return outermost(y), winners
 
 
-def _highest(arrays: list[Array], out: Array) -> Array:
-    """The elementwise maximum of several arrays."""
-    highest = arrays[0]
-    for array in arrays[1:]:
-        highest = np.maximum(highest, array, out=out)
-    if highest is not out:
-        out[...] = highest
-    return out
-
-
-def _compete(arrays: list[Array], out: Array | None = None) -> tuple[list[Array], Array]:
-    """For each array but the first, where it is larger than all before it; and the maximum of all."""
+def _compete(arrays: list[Array], out: Array, asked: bool) -> tuple[list[Array], Array]:
+    """For each array but the first, where it is larger than all before it, if that is asked; and the maximum of all."""
     larger = []
     highest = arrays[0]
     for array in arrays[1:]:
-        larger.append(array > highest)
+        if asked:
+            larger.append(array > highest)
         highest = np.maximum(highest, array, out=out)
-    if out is not None and not larger:
+    if len(arrays) == 1 and highest is not out:
         out[...] = highest
-    return larger, highest
+    return larger, out
 
 
 def _route(dy: Array, larger: list[Array], targets: list[Array], first: Array | None = None) -> None:
@@ -200,34 +200,47 @@ def _route(dy: Array, larger: list[Array], targets: list[Array], first: Array | 
         first[...] = dy
 
 
-def _cotangent(dy: Array, won: Winners, pooling: Geometry) -> Array:
-    """dy (O, PH, PW, N) before pooling, for some pooled rows and columns: (R, ph, pw, O, PW'*N). Of a window's columns
-    the first is given what belongs to all of them.
+def _arriving(dy: Array, won: Winners) -> Array:
+    """dy (O, PH, PW, N) behind pooling, for a piece, contiguous: (R, O, PW'*N)."""
+    part = won.piece.of(dy)
+    if won.positive is None:
+        return np.ascontiguousarray(part)
+    share = won.positive.astype(dy.dtype)
+    share *= part
+    return share
+
+
+def _cotangent(part: Array, won: Winners, pooling: Geometry) -> Array:
+    """What arrives behind pooling, before it: (R, ph, pw, O, PW'*N). Of a window's columns the first is given what
+    belongs to all of them.
     """
     ph, pw = pooling.window
-    part = np.ascontiguousarray(won.piece.of(dy))  # (R, O, PW'*N); E of the benchmarks at batch 32: 1 %
     count, filters, numbers = part.shape
-    dz = np.empty((count, ph, pw, filters, numbers), dy.dtype)
+    dz = np.empty((count, ph, pw, filters, numbers), part.dtype)
     _route(part, won.by_row, [dz[:, a, 0] for a in range(1, ph)], dz[:, 0, 0])
     _route(dz[:, :, 0], won.by_column, [dz[:, :, b] for b in range(1, pw)])
     return dz
 
 
-def kernel_gradient(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling: Geometry) -> Array:
-    """x (N, C, H, W), dy (N, O, PH, PW) -> (kh, kw, C, O), summed over the batch."""
+def gradients(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling: Geometry) -> tuple[Array, Array]:
+    """x (N, C, H, W), dy (N, O, PH, PW) -> by kernel (kh, kw, C, O) and bias (O,), summed over the batch."""
     (kh, kw), pw, sw, filters = g.window, pooling.window[1], g.stride[1], dy.shape[1]
     cotangent = innermost(dy)
     total: Array | float = 0.0
+    by_bias = np.zeros(filters, dy.dtype)
     kept = [won.patches for won in winners if won.patches is not None]
     seen = kept or (patches for _, patches in _pieces(innermost(x), g, pooling, filters, x.dtype))
     for patches, won in zip(seen, winners, strict=True):
-        dz = _cotangent(cotangent, won, pooling).reshape(len(patches), pw * filters, -1)
+        part = _arriving(cotangent, won)
+        by_bias += np.add.reduce(blas.row_sums(part), axis=0)  # pooling hands each number on to one place
+        dz = _cotangent(part, won, pooling).reshape(len(patches), pw * filters, -1)
         total = total + np.add.reduce(np.matmul(patches, dz.transpose(0, 2, 1)), axis=0)  # (kh*S*C, pw*O)
+        del dz
     wide = np.reshape(total, (kh, -1, x.shape[1], pw, filters))
     gradient = wide[:, :kw, :, 0]
     for b in range(1, pw):  # what belongs to a column, from where the first one saw it to where it lies
         gradient = gradient + (wide[:, b * sw : b * sw + kw, :, b] - wide[:, :kw, :, b])
-    return gradient
+    return gradient, by_bias
 
 
 def input_gradient(dy: Array, kernel: Array, winners: list[Winners], g: Geometry, pooling: Geometry) -> Array:
@@ -238,7 +251,7 @@ def input_gradient(dy: Array, kernel: Array, winners: list[Winners], g: Geometry
     for won in winners:
         rows, columns, joined = won.piece
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        dz = _cotangent(cotangent, won, pooling)
+        dz = _cotangent(_arriving(cotangent, won), won, pooling)
         for b in range(1, pw):
             dz[:, :, 0] -= dz[:, :, b]  # exact: all of it, or nothing
         if joined:  # the axes of a row of pieces, (ph, pw, O, PH, PW, N), as (PH, ph, pw, O, PW, N)

@@ -28,6 +28,7 @@ def _number(value: object, what: str, positive: bool) -> None:
 class ReLU(_Activation):
     """max(x, 0); the derivative at exactly 0 is 0."""
 
+    memory = "new"
     formulas = Formulas(forward=kernel.relu, input=kernel.relu_gradient)
 
 

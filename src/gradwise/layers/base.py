@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,9 @@ class Layer:
         layer does without (`use_bias=False`) is None.
     trainable : bool
         False freezes the layer: training leaves its parameters alone. Its derivatives stay available.
+    memory : {"any", "new", "given"}
+        Class level: where the output and dL/dx lie. "new": in arrays that nobody else looks at, the layer's derivatives
+        neither; "given": in that of x and dy, or new. Such arrays may be written over by the layer they go to.
     input_shape, output_shape : tuple of int, or None before the layer is built
         Per sample, without N.
 
@@ -84,6 +87,7 @@ class Layer:
     formulas: ClassVar[Formulas | None] = None
     parameters: ClassVar[tuple[str, ...]] = ()
     state: ClassVar[tuple[str, ...]] = ()
+    memory: ClassVar[Literal["any", "new", "given"]] = "any"
     _own: ClassVar[frozenset[str]] = frozenset()
 
     trainable: bool = True
@@ -108,6 +112,8 @@ class Layer:
                 f"{cls.__name__}: its formulas give the gradients of {sorted(cls.formulas.parameters)}, but its"
                 f" parameters are {sorted(cls.parameters)}: each has one."
             )
+        if "memory" not in cls.__dict__ and not {"formulas", "vjp", "forward"}.isdisjoint(cls.__dict__):
+            cls.memory = "any"  # what the base class says of it need not hold
         if "build" in cls.__dict__:
             cls.build = _recorded(cls.build)  # type: ignore[method-assign]
         for name in ("vjp", "forward"):

@@ -140,7 +140,7 @@ class Chain(Layer):
         """The layers in the order they run, each with its index.
 
         A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling
-        first leaves the ReLU a quarter of the work. With a convolution before it, it runs as one with that.
+        first leaves the ReLU a quarter of the work. With a convolution before it, the three run as one.
         """
         self._refresh()
         if not self._planned:
@@ -152,7 +152,8 @@ class Chain(Layer):
             for place in range(len(plan) - 2, -1, -1):
                 (index, first), (_, second) = plan[place : place + 2]
                 if type(first) is Conv2D and type(second) is MaxPooling2D:
-                    plan[place : place + 2] = [(index, PooledConvolution(first, second))]
+                    relu = any(type(layer) is ReLU for _, layer in plan[place + 2 : place + 3])
+                    plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu))]
             self._planned = plan
         return self._planned
 

@@ -36,6 +36,7 @@ class Conv2D(Layer):
     """
 
     parameters = ("kernel", "bias")
+    memory = "new"
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class Dense(Layer):
     """
 
     parameters = ("kernel", "bias")
+    memory = "new"
     formulas = Formulas(
         forward=dense.forward,  # (N, units)
         input=dense.input_gradient,  # (N, in)

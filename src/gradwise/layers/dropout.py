@@ -20,6 +20,8 @@ class Dropout(Layer):
         From 0 up to, not including, 1.
     """
 
+    memory = "given"
+
     def __init__(self, rate: float) -> None:
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate < 1:
             raise ArgumentError(f"Dropout: rate is a number from 0 up to, not including, 1, but got {rate!r}.")

@@ -9,14 +9,16 @@ from gradwise.errors import DTypeError
 from gradwise.typing import Array, Derivative, Pullback
 
 Function = Callable[..., Any]
-_PASS = ("x", "y", "dy")
+_PASS = {"x", "y", "dy", "out"}
 
 
 class Formulas:
     """What a layer computes: its output, and each derivative.
 
     By their names the arguments of a function say what it is given: x and y, the layer's input and output; dy, the
-    cotangent dL/dy; else an attribute of the layer, such as kernel. For layers whose derivatives share no other work.
+    cotangent dL/dy; else an attribute of the layer, such as kernel. `out` is an array of the result's shape and dtype
+    which nobody needs any more, and which may be one of the others: the result may be written there; or it is None.
+    For layers whose derivatives share no other work.
 
     Parameters
     ----------
@@ -66,14 +68,16 @@ class Formulas:
 
     def run(self, layer: Any, x: Array) -> Array:
         """The layer's output."""
-        return self.forward(*[x if name == "x" else getattr(layer, name) for name in arguments(self.forward)])
+        given = {"x": x, "out": None}
+        names = arguments(self.forward)
+        return self.forward(*[given[name] if name in given else getattr(layer, name) for name in names])
 
     def vjp(self, layer: Any, x: Array) -> tuple[Array, FormulaPullback]:
         """The layer's output, and its derivatives with the arrays they need."""
         y = self.run(layer, x)
         present = {name for name in self.parameters if getattr(layer, name) is not None}
         named = set(arguments(self.input)).union(*[arguments(self.training[name]) for name in present])
-        held = {"x": x, "y": y} | {name: getattr(layer, name) for name in named.difference(_PASS)}
+        held = {"x": x, "y": y, "out": None} | {name: getattr(layer, name) for name in named.difference(_PASS)}
         return y, FormulaPullback(self, {name: held[name] for name in named if name != "dy"}, present)
 
 

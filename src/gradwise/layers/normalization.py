@@ -20,6 +20,8 @@ class Standardize(Layer):
         One for all, or one for each feature (of (N, features)) or channel (of images).
     """
 
+    memory = "new"
+
     def __init__(self, mean: float | Sequence[float] = 0.0, deviation: float | Sequence[float] = 1.0) -> None:
         for name, value in (("mean", mean), ("deviation", deviation)):
             numbers = np.asarray(value)

@@ -5,13 +5,13 @@ takes as long as their arithmetic. Training and inference know beforehand what t
 ReLU between them, training does
 
     a1 = forward(a0, layer0.kernel, layer0.bias)
-    a2 = relu(a1)
+    a2 = relu(a1, a1)
     a3 = forward(a2, layer2.kernel, layer2.bias)
     dy = judge(a3)
     gradients['2.kernel'] = kernel_gradient(a2, dy, layer2.kernel)
     gradients['2.bias'] = bias_gradient(dy)
     dy = input_gradient(dy, layer2.kernel)
-    dy = relu_gradient(dy, a2)
+    dy = relu_gradient(dy, a2, dy)
     gradients['0.kernel'] = kernel_gradient(a0, dy, layer0.kernel)
     gradients['0.bias'] = bias_gradient(dy)
 
@@ -91,15 +91,32 @@ class _Guard:
             self._vouched = type(layer).accepts is Layer.accepts
 
 
+class _Free:
+    """Whether the array on its way through the layers is one that nobody needs but the layer it goes to."""
+
+    def __init__(self) -> None:
+        self._free = False
+
+    def out(self, name: str) -> str:
+        """What a formula is given as `out`: that array, or None."""
+        return name if self._free else "None"
+
+    def behind(self, layer: Any, kept: bool = False) -> None:
+        """Go on to what the layer makes of it; `kept` says whether its formulas ask for that again."""
+        self._free = not kept and (layer.memory == "new" or (layer.memory == "given" and self._free))
+
+
 def inference(layers: Sequence[Any]) -> Forward:
     """x -> the output of layers in a row."""
     program = _Program("def program(x):")
-    guard = _Guard(program)
+    guard, free = _Guard(program), _Free()
     for index, layer in enumerate(layers):
         name = program.name(layer, f"layer{index}")
         guard.before(layer, name, "x")
         own = formulas(layer) if type(layer).forward is Layer.forward else None
-        program.line(f"x = {program.call(own.forward, name, x='x') if own else f'{name}.forward(x)'}")
+        made = program.call(own.forward, name, x="x", out=free.out("x")) if own else f"{name}.forward(x)"
+        program.line(f"x = {made}")
+        free.behind(layer)
     program.line("return x")
     return program.made()
 
@@ -122,21 +139,23 @@ def training(layers: Sequence[Any], tables: Sequence[Mapping[str, str]], learnin
     stop = next((index for index, learns in enumerate(learning) if learns), count)
     # a0 is the batch, a1 the first layer's output, and so on; one that backwards nobody asks for is let go.
     kept = [_asks(layer, "y") or _asks(behind, "x") for layer, behind in zip(layers, [*layers[1:], None], strict=True)]
-    kept = [False, *kept]
+    kept, free = [False, *kept], _Free()
     for index, layer in enumerate(layers):
         own, name, x, y = formulas(layer), program.name(layer, f"layer{index}"), f"a{index}", f"a{index + 1}"
         guard.before(layer, name, x)
         if own:
-            program.line(f"{y} = {program.call(own.forward, name, x=x)}")
+            program.line(f"{y} = {program.call(own.forward, name, x=x, out=free.out(x))}")
         else:
             program.line(f"{y}, pullback{index} = {name}.vjp({x}, True, rng)")
         if index and not kept[index]:
             program.line(f"del {x}")
+        free.behind(layer, kept[index + 1])
     program.line("gradients = {}")
     program.line(f"dy = judge(a{count})")
+    free = _Free()
     for index in range(count - 1, stop - 1, -1):
         layer, own, name = layers[index], formulas(layers[index]), f"layer{index}"
-        arrays = {"x": f"a{index}", "y": f"a{index + 1}", "dy": "dy"}
+        arrays = {"x": f"a{index}", "y": f"a{index + 1}", "dy": "dy", "out": "None"}
         if own:
             for parameter, function in own.training.items() if learning[index] else ():
                 if getattr(layer, parameter) is not None:
@@ -145,13 +164,14 @@ def training(layers: Sequence[Any], tables: Sequence[Mapping[str, str]], learnin
                     again = f"{add}(gradients, {path!r}, {gradient})"
                     program.line(f"gradients[{path!r}] = {gradient}" if uses[path] == 1 else again)
             if index > stop:
-                program.line(f"dy = {program.call(own.input, name, **arrays)}")
+                program.line(f"dy = {program.call(own.input, name, **arrays | {'out': free.out('dy')})}")
         else:
             program.line(f"dy, own = pullback{index}.train(dy, {index > stop}, {learning[index]})")
             program.line(f"del pullback{index}")
             if learning[index]:
                 table = program.name(tables[index], f"paths{index}")
                 program.line(f"for name in own: {add}(gradients, {table}[name], own[name])")
+        free.behind(layer)
         if kept[index + 1]:
             program.line(f"del a{index + 1}")
     program.line("return gradients")

@@ -34,6 +34,8 @@ class Flatten(Layer):
         the order of Keras's Flatten over channels-first images.
     """
 
+    memory = "given"
+
     def __init__(self, channels_last: bool = False) -> None:
         self.channels_last = channels_last
 
@@ -67,6 +69,8 @@ class Reshape(Layer):
     shape : int or tuple of int
         The new shape without N; one size may be -1 and is then what is left.
     """
+
+    memory = "given"
 
     def __init__(self, shape: int | Shape) -> None:
         given = (shape,) if isinstance(shape, (int, np.integer)) else shape

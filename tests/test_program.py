@@ -85,6 +85,16 @@ class KeptDense(Dense):
         return y, Pullback(input=gradient, kernel=pullback.kernel, bias=pullback.bias)
 
 
+class Exponential(Layer):
+    """exp(x), written over x where that may be, and asked for again."""
+
+    memory = "new"
+    formulas = Formulas(forward=lambda x, out: np.exp(x, out=out), input=lambda dy, y, out: np.multiply(dy, y, out=out))
+
+    def accepts(self, shape):
+        return True
+
+
 class Gain(Layer):
     """The same by formulas, with names that a program itself uses."""
 
@@ -104,7 +114,8 @@ CHAINS = {
     "nothing to learn first": lambda: [Sigmoid(), Tanh(), ReLU(), Dense(3)],
     "images": lambda: [Conv2D(3, 2), ReLU(), MaxPooling2D(2), Conv2D(2, 2), ReLU(), Flatten(), Dense(2)],
     "a large kernel": lambda: [Dense(800), ReLU(), Dense(100), Dense(2)],
-    "activations of views": lambda: [Flatten(), ReLU(), ReLU(), Dense(4), ReLU(), Reshape((2, 2)), ReLU(), Flatten()],
+    "activations of views": lambda: [Flatten(), Exponential(), Dense(4), Exponential(), Reshape((2, 2)), Exponential()],
+    "one after the other": lambda: [Exponential(), Dense(4), Exponential(), Exponential(), Dense(3)],
     "what is looked at again": lambda: [Dense(4), Kept(), ReLU(), KeptDense(5), ReLU(), Dropout(0), ReLU(), Dense(2)],
     "images pooled by themselves": lambda: [Conv2D(9, 2), Conv2D(3, 2), MaxPooling2D(2), ReLU(), Flatten(), Dense(2)],
     "images and what follows": lambda: [Conv2D(9, 2), ReLU(), Conv2D(3, 2), MaxPooling2D(2), Tanh(), ReLU()],

@@ -247,12 +247,12 @@ class Network(Chain):
         positive(batch_size, "batch_size")
         array = self._inputs(x, "x")
         if len(array) <= batch_size and not data.is_mapped(array):
-            return np.ascontiguousarray(self.forward(array.astype(self.dtype, copy=False)))
+            return np.ascontiguousarray(self.infer(array.astype(self.dtype, copy=False)))
         source = data.Arrays(array, np.empty(0), None, batch_size, self.dtype)
         outputs: Array | None = None
         start = 0
         for part, _, _ in source.epoch():
-            y = self.forward(part)
+            y = self.infer(part)
             if outputs is None:
                 outputs = np.empty((len(source.x), *y.shape[1:]), y.dtype)
             outputs[start : start + len(y)] = y

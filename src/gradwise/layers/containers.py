@@ -92,16 +92,23 @@ class Chain(Layer):
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The last layer's output for a batch, (N, *input_shape); what each layer saves is dropped as it goes."""
-        plan = self._plan()
+        if not training:
+            return self.infer(x)
+        y = x
         try:
-            if not training:
-                if self._inference is None:
-                    self._inference = program.inference([layer for _, layer in plan])
-                return self._inference(x)
-            y = x
-            for _, layer in plan:
+            for _, layer in self._plan():
                 y = layer.forward(y, training, rng)
             return y
+        except ShapeError as error:
+            raise self._located(error, x) from None
+
+    def infer(self, x: Array) -> Array:
+        """`forward` outside training, of what has been checked: x is (N, *input_shape), of floating point numbers."""
+        plan = self._plan()
+        if self._inference is None:
+            self._inference = program.inference([layer for _, layer in plan])
+        try:
+            return self._inference(x)
         except ShapeError as error:
             raise self._located(error, x) from None
 

@@ -25,6 +25,7 @@ from gradwise import (
     Tanh,
 )
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
+from gradwise.layers import containers
 from gradwise.layers.base import Layer
 from gradwise.layers.formulas import Formulas
 from gradwise.typing import Pullback
@@ -85,11 +86,13 @@ class KeptDense(Dense):
         return y, Pullback(input=gradient, kernel=pullback.kernel, bias=pullback.bias)
 
 
-class Exponential(Layer):
-    """exp(x), written over x where that may be, and asked for again."""
+class Bounded(Layer):
+    """tanh(x), written over x where that may be, and asked for again."""
 
     memory = "new"
-    formulas = Formulas(forward=lambda x, out: np.exp(x, out=out), input=lambda dy, y, out: np.multiply(dy, y, out=out))
+    formulas = Formulas(
+        forward=lambda x, out: np.tanh(x, out=out), input=lambda dy, y, out: np.multiply(dy, 1 - y * y, out=out)
+    )
 
     def accepts(self, shape):
         return True
@@ -114,8 +117,8 @@ CHAINS = {
     "nothing to learn first": lambda: [Sigmoid(), Tanh(), ReLU(), Dense(3)],
     "images": lambda: [Conv2D(3, 2), ReLU(), MaxPooling2D(2), Conv2D(2, 2), ReLU(), Flatten(), Dense(2)],
     "a large kernel": lambda: [Dense(800), ReLU(), Dense(100), Dense(2)],
-    "activations of views": lambda: [Flatten(), Exponential(), Dense(4), Exponential(), Reshape((2, 2)), Exponential()],
-    "one after the other": lambda: [Exponential(), Dense(4), Exponential(), Exponential(), Dense(3)],
+    "activations of views": lambda: [Flatten(), Bounded(), Dense(4), Bounded(), Reshape((2, 2)), Bounded()],
+    "one after the other": lambda: [Bounded(), Dense(4), Bounded(), Bounded(), Dense(3)],
     "what is looked at again": lambda: [Dense(4), Kept(), ReLU(), KeptDense(5), ReLU(), Dropout(0), ReLU(), Dense(2)],
     "images pooled by themselves": lambda: [Conv2D(9, 2), Conv2D(3, 2), MaxPooling2D(2), ReLU(), Flatten(), Dense(2)],
     "images and what follows": lambda: [Conv2D(9, 2), ReLU(), Conv2D(3, 2), MaxPooling2D(2), Tanh(), ReLU()],
@@ -283,3 +286,18 @@ def test_what_a_sweep_needs_no_more_is_let_go():
 
     net.sweep(batch(net), np.random.default_rng(0), judge)
     assert seen == [False, False]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("samples", [1, 8, 9, 16, 23, 40])
+def test_inference_in_parts_is_that_of_the_whole(name, samples, monkeypatch):
+    net = chain(name)
+    x = np.random.default_rng(0).standard_normal((samples, *net.input_shape))
+    whole = net.forward(x)
+    monkeypatch.setattr(containers, "_NUMBERS", 20 * net.largest)
+    sizes = []
+    monkeypatch.setattr(net, "_inference", lambda x, run=net._inference: sizes.append(len(x)) or run(x))
+    np.testing.assert_allclose(net.forward(x), whole, rtol=1e-12)
+    assert sum(sizes) == samples
+    assert max(sizes) <= 20
+    assert min(sizes) >= min(samples, 8)

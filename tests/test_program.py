@@ -295,9 +295,12 @@ def test_inference_in_parts_is_that_of_the_whole(name, samples, monkeypatch):
     x = np.random.default_rng(0).standard_normal((samples, *net.input_shape))
     whole = net.forward(x)
     monkeypatch.setattr(containers, "_NUMBERS", 20 * net.largest)
+    monkeypatch.setattr(containers, "_FEW", 1)
+    before = np.getbufsize()
     sizes = []
     monkeypatch.setattr(net, "_inference", lambda x, run=net._inference: sizes.append(len(x)) or run(x))
     np.testing.assert_allclose(net.forward(x), whole, rtol=1e-12)
     assert sum(sizes) == samples
     assert max(sizes) <= 20
     assert min(sizes) >= min(samples, 8)
+    assert np.getbufsize() == before

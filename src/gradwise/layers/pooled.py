@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
-from gradwise.kernels import activations, pooled
+from gradwise.kernels import activations, conv, pool, pooled
 from gradwise.kernels.windows import Geometry, batch_innermost
 from gradwise.layers.convolution import Conv2D
 from gradwise.layers.pooling import MaxPooling2D
 from gradwise.typing import Array, Derivative, Pullback
+
+Swept = tuple[Array | None, tuple[Array, ...]]
 
 
 class PooledConvolution:
@@ -30,31 +32,22 @@ class PooledConvolution:
         self.pooling = pooling
         self.relu = relu
         # Of a layer: run one after the other, the pooling looks at its own output again.
-        self.memory: Literal["any", "new", "given"] = "new" if relu else "any"
+        self.memory: Literal["any", "new"] = "new" if relu or convolution.use_bias else "any"
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """The output, and the derivatives of all together: by kernel, bias and input."""
         x, g, p = self._places(x)
-        if not pooled.pays(g, p, x.shape[1]):
-            return self._one_by_one(x, training, rng)
         x, kernel, bias = batch_innermost(x), self.convolution.kernel, self.convolution.bias
-        y, winners = pooled.convolve(x, kernel, bias, g, p, self.relu, True)
-        derivatives = {"kernel": lambda dy: pooled.gradients(x, dy, winners, g, p)[0]}
-        if bias is not None:
-            derivatives["bias"] = lambda dy: pooled.gradients(x, dy, winners, g, p)[1]
-        return y, _Together(
-            lambda dy: pooled.gradients(x, dy, winners, g, p),
-            input=lambda dy: pooled.input_gradient(dy, kernel, winners, g, p),
-            **derivatives,
-        )
+        y, sweep = (_as_one if pooled.pays(g, p, x.shape[1]) else _one_by_one)(x, kernel, bias, g, p, self.relu)
+        return y, _Joint(sweep, ("kernel",) if bias is None else ("kernel", "bias"))
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The output; nothing is kept for derivatives."""
         x, g, p = self._places(x)
+        kernel, bias = self.convolution.kernel, self.convolution.bias
         if pooled.pays(g, p, x.shape[1]):
-            return pooled.convolve(x, self.convolution.kernel, self.convolution.bias, g, p, self.relu, False)[0]
-        y = self.pooling.forward(self.convolution.forward(x, training, rng), training, rng)
-        return activations.relu(y) if self.relu else y
+            return pooled.convolve(x, kernel, bias, g, p, self.relu, False)[0]
+        return _finish(pool.max_pool(conv.convolve(x, kernel, None, g), p)[0], bias, self.relu)
 
     def _places(self, x: Array) -> tuple[Array, Geometry, Geometry]:
         if x.dtype.kind != "f" or x.shape[1:] != self.convolution.input_shape:
@@ -62,42 +55,67 @@ class PooledConvolution:
         g = self.convolution.windows(x.shape[1:])
         return x, g, self.pooling.windows((self.convolution.filters, *g.output))
 
-    def _one_by_one(self, x: Array, training: bool, rng: np.random.Generator | None) -> tuple[Array, Pullback]:
-        between, first = self.convolution.vjp(x, training, rng)
-        y, second = self.pooling.vjp(between, training, rng)
-        if not self.relu:
-            return y, _Before(first, second.input)
-        y = activations.relu(y)
-        positive = y > 0  # not y itself, which who comes next may write over
-        return y, _Before(first, lambda dy: second.input(positive.astype(dy.dtype) * dy))
+
+def _as_one(
+    x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool
+) -> tuple[Array, Callable[[Array, bool, bool], Swept]]:
+    y, winners = pooled.convolve(x, kernel, bias, g, p, relu, True)
+
+    def sweep(dy: Array, needs_input: bool, trains: bool) -> Swept:
+        found = pooled.gradients(x, dy, winners, g, p) if trains else ()
+        return pooled.input_gradient(dy, kernel, winners, g, p) if needs_input else None, found
+
+    return y, sweep
 
 
-class _Together(Pullback):
-    """Derivatives of which those by kernel and bias are found by one function."""
+def _one_by_one(
+    x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool
+) -> tuple[Array, Callable[[Array, bool, bool], Swept]]:
+    highest, saved = pool.max_pool(conv.convolve(x, kernel, None, g), p)
+    y = _finish(highest, bias, relu)
+    positive = y > 0 if relu else None  # not y itself, which who comes next may write over
 
-    def __init__(self, both: Callable[[Array], tuple[Array, Array]], **derivatives: Derivative) -> None:
-        super().__init__(**derivatives)
-        self._both = both
+    def sweep(dy: Array, needs_input: bool, trains: bool) -> Swept:
+        arriving = dy if positive is None else positive.astype(dy.dtype) * dy
+        before = pool.max_pool_gradient(arriving, saved, p)
+        # Pooling hands each number on to one place: the bias is given the sum behind it, of a quarter of the numbers.
+        found = (conv.kernel_gradient(x, before, g), conv.bias_gradient(arriving)) if trains else ()
+        return conv.input_gradient(before, kernel, g) if needs_input else None, found
 
-    def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
-        found = dict(zip(("kernel", "bias"), self._both(dy), strict=True)) if trains else {}
-        own = {name: gradient for name, gradient in found.items() if name in self.parameters}
-        return (self.input(dy) if needs_input else None), own
+    return y, sweep
 
 
-class _Before(Pullback):
-    """The derivatives of a pass, and of what came behind it, which has no parameters."""
+def _finish(highest: Array, bias: Array | None, relu: bool) -> Array:
+    """The bias added, which is the same behind the pooling and less work, and the ReLU."""
+    y = highest if bias is None else highest + bias[:, None, None]
+    return activations.relu(y, None if y is highest else y) if relu else y
 
-    def __init__(self, first: Pullback, behind: Derivative) -> None:
-        derivatives = {
-            name: lambda dy, derivative=derivative: derivative(behind(dy))
-            for name, derivative in first.parameters.items()
-        }
-        super().__init__(lambda dy: first.input(behind(dy)), **derivatives)
-        self._first, self._behind = first, behind
+
+class _Joint(Pullback):
+    """Derivatives that share their work: found by one function, of dL/dy and of what is asked for.
+
+    Parameters
+    ----------
+    sweep : callable
+        (dy, needs_input, trains) -> the input's gradient or None, and the parameters' gradients or none.
+    names : sequence of str
+        Those of the parameters.
+    """
+
+    def __init__(self, sweep: Callable[[Array, bool, bool], Swept], names: Sequence[str]) -> None:
+        def only(place: int) -> Derivative:
+            return lambda dy: sweep(dy, False, True)[1][place]
+
+        super().__init__(self._input, **{name: only(place) for place, name in enumerate(names)})
+        self._sweep, self._names = sweep, names
+
+    def _input(self, dy: Array) -> Array:
+        return self._sweep(dy, True, False)[0]  # type: ignore[return-value]
 
     def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
-        return self._first(self._behind(dy))
+        dx, found = self.train(dy, True)
+        return dx, found  # type: ignore[return-value]
 
     def train(self, dy: Array, needs_input: bool, trains: bool = True) -> tuple[Array | None, dict[str, Array]]:
-        return self._first.train(self._behind(dy), needs_input, trains)
+        dx, found = self._sweep(dy, needs_input, trains)
+        return dx, dict(zip(self._names, found, strict=False))

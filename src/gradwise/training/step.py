@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradwise.errors import ArgumentError, NonFiniteError
+from gradwise.kernels import BUFFER
 from gradwise.kernels.blas import column_sums
 from gradwise.layers.backwards import collect
 from gradwise.layers.containers import Chain
@@ -19,10 +20,6 @@ from gradwise.training.batches import Batch
 from gradwise.training.diagnosis import first_not_finite
 from gradwise.typing import Array
 
-# NumPy's elementwise functions copy operands through a buffer where several of their contiguous rows would fit into it,
-# 8192 numbers by default: the maximum of two columns of pooling windows, rows of 2304, takes 8.7 us so, and 4.5 with
-# this. Network D of the benchmarks at batch 16: 361 -> 314 us; 2048 and 512 give the same.
-_BUFFER = 1024
 # Numbers of one layer's outputs that go together, and samples that do, whatever they are. Of the benchmarks' networks a
 # sample takes F at batch 512 549 -> 411 us, G at 128 807 -> 727, E at 1024 73 -> 51; half as many cost E at 128 20 %.
 _NUMBERS, _LEAST = 2_500_000, 8
@@ -33,7 +30,7 @@ def _settings() -> tuple[ContextVar[Any], Any]:
 
     def choose() -> None:
         np.seterr(all="ignore")
-        np.setbufsize(_BUFFER)
+        np.setbufsize(BUFFER)
 
     context = copy_context()
     before = dict(context.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import weakref
 
@@ -286,6 +287,21 @@ def test_what_a_sweep_needs_no_more_is_let_go():
 
     net.sweep(batch(net), np.random.default_rng(0), judge)
     assert seen == [False, False]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_arrays_of_a_pass_go_with_it(name):
+    """At once, not when the garbage collector finds them: they are large."""
+    net = chain(name)
+    _, pullback = net.vjp(batch(net))
+    steps = [weakref.ref(step) for _, step in pullback._steps]
+    gc.collect()
+    gc.disable()
+    try:
+        del pullback
+        assert [step() for step in steps] == [None] * len(steps)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", CHAINS)

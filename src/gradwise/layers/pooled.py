@@ -103,14 +103,14 @@ class _Joint(Pullback):
     """
 
     def __init__(self, sweep: Callable[[Array, bool, bool], Swept], names: Sequence[str]) -> None:
+        def input_gradient(dy: Array) -> Array:
+            return sweep(dy, True, False)[0]  # type: ignore[return-value]
+
         def only(place: int) -> Derivative:
             return lambda dy: sweep(dy, False, True)[1][place]
 
-        super().__init__(self._input, **{name: only(place) for place, name in enumerate(names)})
+        super().__init__(input_gradient, **{name: only(place) for place, name in enumerate(names)})
         self._sweep, self._names = sweep, names
-
-    def _input(self, dy: Array) -> Array:
-        return self._sweep(dy, True, False)[0]  # type: ignore[return-value]
 
     def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
         dx, found = self.train(dy, True)

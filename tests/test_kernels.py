@@ -320,6 +320,43 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
             patch.setattr(gemm, "_PRODUCTS", {})
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("lie", ["apart", "together", "reversed", "other order", "every second", "mixed"])
+def test_products_are_added_to_what_is_there(known, dtype, lie, monkeypatch):
+    if not known:
+        monkeypatch.setattr(gemm, "_PRODUCTS", {})
+    draw = np.random.default_rng(0)
+    whole = draw.standard_normal((2, 3, 4, 12)).astype(dtype)
+    lefts, rights = draw.standard_normal((3, 4, 5)).astype(dtype), draw.standard_normal((2, 3, 5, 6)).astype(dtype)
+    targets = {"apart": whole[..., 2:8], "every second": whole[..., ::2], "reversed": whole[:, :, ::-1, :6]}.get(lie)
+    if targets is None:
+        targets = whole[..., :6].copy()
+    if lie == "other order":
+        lefts, rights = lefts.transpose(0, 2, 1).copy().transpose(0, 2, 1), np.asfortranarray(rights)
+    if lie == "mixed":
+        lefts = lefts.astype(np.float16)
+    before, outside = targets.copy(), whole.copy()
+    gemm.add(targets, lefts, rights)
+    wanted = before + np.matmul(lefts, rights)
+    np.testing.assert_allclose(targets, wanted, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-6)
+    assert targets.dtype == dtype
+    if lie == "apart":
+        np.testing.assert_array_equal(whole[..., :2], outside[..., :2])
+        np.testing.assert_array_equal(whole[..., 8:], outside[..., 8:])
+
+
+def test_products_that_do_not_fit_are_not_added():
+    targets = np.zeros((2, 3, 4, 6))
+    with pytest.raises(ValueError, match=r"\(3, 4, 5\) @ \(2, 3, 4, 6\) can't be added to \(2, 3, 4, 6\)"):
+        gemm.add(targets, np.ones((3, 4, 5)), np.ones((2, 3, 4, 6)))
+    targets.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        gemm.add(targets, np.ones((3, 4, 5)), np.ones((2, 3, 5, 6)))
+    gemm.add(np.zeros((0, 3, 4, 6)), np.ones((3, 4, 5)), np.ones((0, 3, 5, 6)))
+    assert not targets.any()
+
+
 by_blas = pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
 
 

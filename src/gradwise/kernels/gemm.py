@@ -1,7 +1,7 @@
 """BLAS's own matrix product, which can add to what is there: NumPy's products are written to arrays of their own.
 
 It is called in the library that NumPy itself has loaded, where that has it under a name that says how it is called, as
-OpenBLAS in NumPy's wheels does; elsewhere `subtract` says so, and the product is made by NumPy.
+OpenBLAS in NumPy's wheels does; elsewhere the product is made by NumPy.
 """
 
 from __future__ import annotations
@@ -78,6 +78,36 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
             places = a + start * apart, left_step, b, right_step, 1.0, c + start * columns * item, columns
             product(*flags, *sizes, -1.0, *places)
     return True
+
+
+def add(targets: Array, lefts: Array, rights: Array) -> None:
+    """targets (t, r, m, n) += lefts (r, m, k) @ rights (t, r, k, n), matrix by matrix, in place.
+
+    By BLAS itself where that can do it. The input's gradient by Winograd's algorithm, 32 -> 64 channels on 26 x 26, where
+    products were arrays first: at batch 8 1210 -> 1040 us, at batch 64 11.4 -> 9.1 ms.
+    """
+    (count, several, rows, columns), depth = targets.shape, lefts.shape[-1]
+    if lefts.shape != (several, rows, depth) or rights.shape != (count, several, depth, columns):
+        raise ValueError(f"{lefts.shape} @ {rights.shape} can't be added to {targets.shape}")
+    product = _PRODUCTS.get(targets.dtype)
+    arrays = lefts, rights, targets
+    if product is None or not all(_by_rows(array, targets.dtype) for array in arrays) or not targets.flags.writeable:
+        targets += np.matmul(lefts, rights)
+        return
+    a, b, c = (array.__array_interface__["data"][0] for array in arrays)
+    left_step, right_step, step = (array.strides[-2] // array.itemsize for array in arrays)
+    for t in range(count):
+        for r in range(several):
+            left = a + r * lefts.strides[0], left_step
+            right = b + t * rights.strides[0] + r * rights.strides[1], right_step
+            target = c + t * targets.strides[0] + r * targets.strides[1], step
+            product(_BY_ROWS, _AS_IT_IS, _AS_IT_IS, rows, columns, depth, 1.0, *left, *right, 1.0, *target)
+
+
+def _by_rows(array: Array, dtype: np.dtype) -> bool:
+    """Whether BLAS reads matrices of that dtype there: contiguous rows, one behind the other, with what is between."""
+    row, item = array.strides[-2:]
+    return array.dtype == dtype and array.size > 0 and item == dtype.itemsize and row >= array.shape[-1] * item
 
 
 def _laid(matrix: Array) -> tuple[Array, int]:

@@ -83,7 +83,7 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
 def add(targets: Array, lefts: Array, rights: Array) -> None:
     """targets (t, r, m, n) += lefts (r, m, k) @ rights (t, r, k, n), matrix by matrix, in place.
 
-    By BLAS itself where that can do it. The input's gradient by Winograd's algorithm, 32 -> 64 channels on 26 x 26, where
+    By BLAS itself where that can do it. The input's gradient by Winograd, 32 -> 64 channels on 26 x 26, where
     products were arrays first: at batch 8 1210 -> 1040 us, at batch 64 11.4 -> 9.1 ms.
     """
     (count, several, rows, columns), depth = targets.shape, lefts.shape[-1]

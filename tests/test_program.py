@@ -311,6 +311,7 @@ def test_inference_in_parts_is_that_of_the_whole(name, samples, monkeypatch):
     x = np.random.default_rng(0).standard_normal((samples, *net.input_shape))
     whole = net.forward(x)
     monkeypatch.setattr(containers, "_NUMBERS", 20 * net.largest)
+    monkeypatch.setattr(containers, "_LEAST", 8)
     monkeypatch.setattr(containers, "_FEW", 1)
     before = np.getbufsize()
     sizes = []

@@ -20,10 +20,13 @@ from gradwise.layers.pooled import PooledConvolution
 from gradwise.layers.pooling import MaxPooling2D
 from gradwise.typing import Array, Pullback, Shape
 
-# Numbers of an output that go together in inference, and samples that do, whatever they are. With 2 MB of L2 a core, at
-# batch 256, the benchmarks' network G takes 53 -> 42 ms so, E 3.5 -> 2.9, F 30 -> 28.
-_NUMBERS, _LEAST = 1 << 20, 8
+# Numbers handed on that go together in inference, and samples that do, whatever they are. With 2 MB of L2 a core, at
+# batch 256, the benchmarks' network G takes 53 -> 43 ms so, E 3.5 -> 2.9, F 30 -> 28.
+_NUMBERS, _LEAST = 1 << 18, 16
 _FEW = 1 << 16  # numbers that go together without a further look
+
+
+Plan = list[tuple[int, Layer | PooledConvolution]]
 
 
 class Chain(Layer):
@@ -38,7 +41,7 @@ class Chain(Layer):
     Attributes
     ----------
     largest : int
-        The numbers of the largest output of a layer inside, for one sample.
+        The numbers of the largest array that goes from one layer to the next, for one sample.
     """
 
     def __init__(self, layers: Sequence[Layer], trainable: bool = True) -> None:
@@ -46,7 +49,7 @@ class Chain(Layer):
         self.trainable = trainable
         self._paths: list[dict[str, str]] | None = None
         self._owners: dict[str, tuple[Layer, str]] = {}
-        self._planned: list[tuple[int, Layer | PooledConvolution]] = []
+        self._planned: Plan = []
         self._known: list[Layer] = []
         self._all: list[Layer] = []
         self._chains: list[Chain] = []
@@ -76,7 +79,7 @@ class Chain(Layer):
             shape = given
         self._paths, self._owners = None, {}
         self._inference = self._training = None
-        self._measure()
+        self._arrange()
         return shape
 
     def accepts(self, shape: Shape) -> bool:
@@ -161,25 +164,9 @@ class Chain(Layer):
         """What is copied and pickled: programs name the layers they were written for."""
         return self.__dict__ | {"_inference": None, "_training": None}
 
-    def _plan(self) -> list[tuple[int, Layer | PooledConvolution]]:
-        """The layers in the order they run, each with its index.
-
-        A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling
-        first leaves the ReLU a quarter of the work. With a convolution before it, the three run as one.
-        """
+    def _plan(self) -> Plan:
+        """The layers in the order they run, each with its index."""
         self._refresh()
-        if not self._planned:
-            layers = self.layers
-            plan: list[tuple[int, Layer | PooledConvolution]] = list(enumerate(layers))
-            for index in range(len(plan) - 1):
-                if type(layers[index]) is ReLU and type(layers[index + 1]) is MaxPooling2D:
-                    plan[index], plan[index + 1] = plan[index + 1], plan[index]
-            for place in range(len(plan) - 2, -1, -1):
-                (index, first), (_, second) = plan[place : place + 2]
-                if type(first) is Conv2D and type(second) is MaxPooling2D:
-                    relu = any(type(layer) is ReLU for _, layer in plan[place + 2 : place + 3])
-                    plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu))]
-            self._planned = plan
         return self._planned
 
     def _refresh(self) -> int:
@@ -193,17 +180,18 @@ class Chain(Layer):
             self._chains = [layer for layer in layers if isinstance(layer, Chain)]
         inside = sum([chain._refresh() for chain in self._chains]) if self._chains else 0
         if changed or inside != self._inside:
-            self._paths, self._owners, self._planned = None, {}, []
+            self._paths, self._owners = None, {}
             self._inference = self._training = None
             self._all = list(_inside(self))
-            self._measure()
+            self._arrange()
             self._inside = inside
             self._changes += 1
         return self._changes
 
-    def _measure(self) -> None:
-        """Find `largest`, which training asks for each step."""
-        self.largest = max([math.prod(layer.output_shape or ()) for layer in _inside(self)], default=1)
+    def _arrange(self) -> None:
+        """Find the order in which the layers run, and `largest`."""
+        self._planned = _arranged(self.layers)
+        self.largest = max(_numbers(layer) for _, layer in self._planned)
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""
@@ -244,6 +232,33 @@ class Chain(Layer):
         if not self._owners:
             self._owners = {path: (owner, name) for path, owner, name in self.slots()}
         return self._owners
+
+
+def _arranged(layers: Sequence[Layer]) -> Plan:
+    """The layers in the order they run.
+
+    A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling first
+    leaves the ReLU a quarter of the work. With a convolution before it, the three run as one.
+    """
+    plan: Plan = list(enumerate(layers))
+    for index in range(len(plan) - 1):
+        if type(layers[index]) is ReLU and type(layers[index + 1]) is MaxPooling2D:
+            plan[index], plan[index + 1] = plan[index + 1], plan[index]
+    for place in range(len(plan) - 2, -1, -1):
+        (index, first), (_, second) = plan[place : place + 2]
+        if type(first) is Conv2D and type(second) is MaxPooling2D:
+            relu = any(type(layer) is ReLU for _, layer in plan[place + 2 : place + 3])
+            plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu))]
+    return plan
+
+
+def _numbers(layer: Layer | PooledConvolution) -> int:
+    """Those of the largest array that a layer hands on, or one inside it does, for one sample."""
+    if isinstance(layer, PooledConvolution):
+        return layer.numbers()
+    if isinstance(layer, Chain):
+        return layer.largest
+    return max([math.prod(one.output_shape or ()) for one in (layer, *_inside(layer))])
 
 
 def _inside(layer: Layer) -> Iterator[Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -33,6 +34,15 @@ class PooledConvolution:
         self.relu = relu
         # Of a layer: run one after the other, the pooling looks at its own output again.
         self.memory: Literal["any", "new"] = "new" if relu or convolution.use_bias else "any"
+
+    def numbers(self) -> int:
+        """Those of the largest array that is whole, for one sample; known once the layers are built."""
+        first, second = self.convolution, self.pooling
+        kept = [second.output_shape or ()]
+        if first.input_shape and second.input_shape:  # which need not go together, before images have come
+            g, p = first.windows(first.input_shape), second.windows(second.input_shape)
+            kept += [] if pooled.pays(g, p, first.input_shape[0]) else [first.output_shape or ()]
+        return max(math.prod(shape) for shape in kept)
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """The output, and the derivatives of all together: by kernel, bias and input."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradwise.kernels import blas, conv
+from gradwise.kernels import activations, blas, conv
 from gradwise.kernels.windows import Geometry, innermost, outermost, pad
 from gradwise.typing import Array
 
@@ -162,7 +162,7 @@ def convolve(
         if bias is not None:
             target += bias[:, None]
         if relu:
-            np.clip(target, 0, np.inf, out=target)
+            activations.relu(target, target)
         if training:
             whole = piece.columns.stop - piece.columns.start == pooling.output[1]
             positive = target > 0 if relu else None

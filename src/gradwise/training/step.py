@@ -119,7 +119,7 @@ def scale_of(optimizer: Optimizer, samples: int) -> float:
 
 def descend(network: Chain, optimizer: Optimizer, found: dict[str, Array]) -> None:
     """The optimiser's step along gradients of that scale: each parameter that has one, in place."""
-    owners = network.owners()
+    owners = network.owners(look=False)  # the gradients' sweep has just looked
     parameters = {path: getattr(*owners[path]) for path in found}
     if optimizer.factor() is None:
         optimizer.step(parameters, found)

@@ -247,7 +247,8 @@ class Network(Chain):
         positive(batch_size, "batch_size")
         array = self._inputs(x, "x")
         if len(array) <= batch_size and not data.is_mapped(array):
-            return np.ascontiguousarray(self.infer(array.astype(self.dtype, copy=False)))
+            x = array.astype(self.dtype, copy=False)  # which has looked for other layers
+            return np.ascontiguousarray(self.infer(x, look=False))
         source = data.Arrays(array, np.empty(0), None, batch_size, self.dtype)
         outputs: Array | None = None
         start = 0

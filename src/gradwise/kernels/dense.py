@@ -46,10 +46,10 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
-    work, results = kernel.size * len(x), kernel.shape[1] * len(x)
-    if results > _DOTS and _by_rows(x, kernel):
+    work = kernel.size * len(x)
+    if work > _DOTS * _LONG_ROWS and _by_rows(x, kernel):
         z = np.empty((kernel.shape[1], len(x)), np.result_type(x, kernel))  # (out, N)
-        for part in blas.parts(len(x), results, _DOTS):
+        for part in blas.parts(len(x), z.size, _DOTS):
             np.matmul(kernel.T, x[part].T, out=z[:, part])
     else:
         z = kernel.T.dot(x.T) if work <= blas.SMALL else _large(x, kernel, work)
@@ -59,9 +59,10 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
 
 
 def _by_rows(x: Array, kernel: Array) -> bool:
-    """Whether long rows of both are best multiplied as they are."""
+    """Whether long rows of both are best multiplied as they are, some samples at a time."""
     inputs, units = kernel.shape
-    return units <= _FEW_UNITS and inputs >= _LONG_ROWS and x.flags.c_contiguous and kernel.flags.f_contiguous
+    several = units <= _FEW_UNITS and units * len(x) > _DOTS and inputs >= _LONG_ROWS
+    return several and x.flags.c_contiguous and kernel.flags.f_contiguous
 
 
 def _large(x: Array, kernel: Array, work: int) -> Array:

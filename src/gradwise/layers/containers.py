@@ -111,14 +111,15 @@ class Chain(Layer):
         except ShapeError as error:
             raise self._located(error, x) from None
 
-    def infer(self, x: Array) -> Array:
+    def infer(self, x: Array, look: bool = True) -> Array:
         """`forward` outside training, of what has been checked: x is (N, *input_shape), of floating point numbers.
 
-        A batch whose arrays would leave the caches is gone through in parts.
+        A batch whose arrays would leave the caches is gone through in parts. `look` is that of `owners`.
         """
-        plan = self._plan()
+        if look:
+            self._refresh()
         if self._inference is None:
-            self._inference = program.inference([layer for _, layer in plan])
+            self._inference = program.inference([layer for _, layer in self._planned])
         numbers = len(x) * self.largest
         try:
             if numbers <= _FEW:

@@ -197,7 +197,7 @@ def fits(shape: Shape, input_shape: Shape, accepts: Callable[[Shape], bool], wha
 
 def is_mapped(array: Array) -> bool:
     """Whether the array lies in a file, and is read and checked batch by batch."""
-    return _mapping(array) is not None
+    return array.base is not None and _mapping(array) is not None
 
 
 def _mapping(array: Array) -> np.memmap | None:

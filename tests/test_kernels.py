@@ -59,8 +59,11 @@ def scattered(shares, x, g):
 
 
 @pytest.mark.parametrize("few", [True, False])  # all windows in one product, or row by row
-@given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
-def test_convolution(few, n, c, o, height, width, window, stride, padding, seed):
+@given(
+    st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.booleans(),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_convolution(few, n, c, o, height, width, window, stride, padding, high, seed):
     g = placed((height, width), window, stride, padding)
     if g is None:
         return
@@ -70,6 +73,9 @@ def test_convolution(few, n, c, o, height, width, window, stride, padding, seed)
     with pytest.MonkeyPatch.context() as patch:
         if not few:
             patch.setattr(conv, "_TINY", 0)
+        if high:  # in strips of two rows
+            patch.setattr(conv, "_NEAR", 1)
+            patch.setattr(conv, "_LOW", 2)
         view = patches(x, g)
         np.testing.assert_allclose(
             conv.convolve(x, kernel, bias, g),

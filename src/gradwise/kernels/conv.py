@@ -27,6 +27,8 @@ _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache 
 # Numbers of patches that stay near, and columns of a matrix that it keeps: 16 -> 16 channels on 26 x 26, batch 64, with
 # 2 MB of L2, forwards 1650 -> 1320 us, the input's gradient 2110 -> 1540; at batch 128, 3290 -> 2850 and 3640 -> 3390.
 _NEAR, _WIDE = 1 << 17, 128
+# Rows of a strip, of which one sees kh - 1 of the next: of images so high that twice as many patches are not near.
+_LOW = 8
 # Where a column of the kernel sees so many rows of numbers, and there are up to 16 filters, OpenBLAS multiplies rows by
 # rows as fast as it can, and the kernel's gradient needs no patches: 16 -> 16 channels on 26 x 26, batch 64, 2500 ->
 # 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
@@ -133,15 +135,40 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     if _few(g, channels, filters, x.shape[0]):
         np.matmul(matrix, joined(innermost(x), g)[0], out=y.reshape(filters, -1))
     else:
-        row = kw * channels * filters * min(width, g.output[1]) * x.shape[0]  # multiplications of a row of the kernel
-        bands = _bands(g, kw * channels) if row > _EDGE else [(slice(None), slice(None))]
-        for part, patches in blocks(innermost(x), g, width, dtype):
-            target = _rows(y, part)
-            for rows, seen in bands:
-                np.matmul(matrix[:, seen], patches[rows, seen], out=target[rows])
+        row = kw * channels * min(width, g.output[1]) * x.shape[0]  # numbers of a row's patches
+        images = innermost(x)
+        for strip, given, own in _strips(g, max(_LOW, 2 * _NEAR // row)):
+            bands = _bands(own, kw * channels) if row * filters > _EDGE else [(slice(None), slice(None))]
+            for part, patches in blocks(images[:, given], own, width, dtype):
+                target = _rows(y, part)[strip]
+                for rows, seen in bands:
+                    np.matmul(matrix[:, seen], patches[rows, seen], out=target[rows])
     if bias is not None:
         y += bias[:, None, None, None]
     return outermost(y)
+
+
+@lru_cache(maxsize=1024)
+def _strips(g: Geometry, most: int) -> list[tuple[slice, slice, Geometry]]:
+    """The output rows in strips of up to `most`: which those are, which rows of the image they see, and the geometry of
+    the one on the other. 16 -> 16 channels on 100 x 100 at batch 8: 4.6 -> 3.7 ms.
+    """
+    (kh, _), (top, left), stride, height = g.window, g.before, g.stride[0], g.image[0]
+    count = -(-g.output[0] // most)
+    cuts = [g.output[0] * k // count for k in range(count + 1)]
+    strips = []
+    for start, stop in itertools.pairwise(cuts):
+        first, last = start * stride - top, (stop - 1) * stride + kh - top  # of the image with its padding
+        given = slice(min(max(first, 0), height), min(max(last, 0), height))
+        seen, before = given.stop - given.start, min(max(-first, 0), last - first)
+        own = g._replace(
+            before=(before, left),
+            after=(last - first - before - seen, g.after[1]),
+            image=(seen, g.image[1]),
+            output=(stop - start, g.output[1]),
+        )
+        strips.append((slice(start, stop), given, own))
+    return strips
 
 
 @lru_cache(maxsize=1024)

@@ -232,7 +232,8 @@ def gradients(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling:
     seen = kept or (patches for _, patches in _pieces(innermost(x), g, pooling, filters, x.dtype))
     for patches, won in zip(seen, winners, strict=True):
         part = _arriving(cotangent, won)
-        by_bias += np.add.reduce(blas.row_sums(part), axis=0)  # pooling hands each number on to one place
+        sums = blas.row_sums(part)  # (R, O): pooling hands each number on to one place
+        by_bias += sums[0] if len(sums) == 1 else np.add.reduce(sums, axis=0)
         dz = _cotangent(part, won, pooling).reshape(len(patches), pw * filters, -1)
         total = total + np.add.reduce(np.matmul(patches, dz.transpose(0, 2, 1)), axis=0)  # (kh*S*C, pw*O)
         del dz

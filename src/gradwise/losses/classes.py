@@ -12,6 +12,7 @@ from gradwise.kernels.blas import column_sums
 from gradwise.losses.base import Gradient, Loss, batch_shape, check_smoothing
 from gradwise.typing import Array, Shape
 
+_ONE = np.ones((), np.float32)  # 0.2 us sooner than Python's, and of no effect on the dtype
 _FEW = 64  # labels, of so many classes, that are looked at as Python's integers: 16 of them 0.3 us, by a reduction 1.25
 
 
@@ -127,7 +128,7 @@ class SoftmaxCrossEntropy(ClassLoss):
 
         def gradient() -> Array:
             p = e / total
-            p.reshape(-1)[entry] -= 1
+            p.reshape(-1)[entry] -= _ONE
             return p.T
 
         return np.log(total) - z.reshape(-1)[entry], gradient

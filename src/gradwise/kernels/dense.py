@@ -21,9 +21,9 @@ _FEW = 8
 # Above that, contiguous rows are best multiplied as they are where there are few units: 784 -> 80, 128 samples,
 # 123 -> 97; but 784 -> 1024, 1044 -> 1196.
 _NARROW = 128
-# Results of so few units and numbers two threads make no sooner than one: 9216 -> 10, 64 samples, forwards 199 -> 129,
-# 4056 -> 32, 32 samples, 92 -> 84; but 4056 -> 32, 64 samples, 144 -> 165, and 4056 -> 64, 16 samples, 69 -> 85.
-_THIN, _LITTLE = 32, 2048
+# Results of so few units and numbers are made of short sums, by one thread: 4056 -> 32, 32 samples, forwards 46, in 5
+# pieces 75, whole by two threads 153; 64 samples 104, 123 and 183; 128 samples 258, 310 and 197.
+_THIN, _LITTLE, _DEPTH = 32, 2048, 170
 # Small kernels of few units lie (out, in): 784 -> 10, 16 samples, forwards 12 -> 9.
 _FEW_UNITS, _SMALL_KERNEL = 20, 1 << 14
 # So many results of long rows by rows OpenBLAS makes without packing them: 400 -> 10, 64 samples, 5, 128 in one go 36.
@@ -31,7 +31,6 @@ _DOTS, _LONG_ROWS = 1024, 100
 # Of more samples than that, batch innermost, their kernel's gradient is made (in, out) and turned: 784 -> 10, 128
 # samples, 78 -> 38.
 _SOME = 32
-_DEPTH = 170
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
@@ -68,7 +67,8 @@ def _by_rows(x: Array, kernel: Array) -> bool:
 def _large(x: Array, kernel: Array, work: int) -> Array:
     """`forward` without the bias, transposed, of a product that BLAS would pack."""
     samples, units = len(x), kernel.shape[1]
-    pieces = work <= blas.SEVERAL or 1 < samples <= _FEW or (units <= _THIN and units * samples <= _LITTLE)
+    thin = units <= _THIN and units * samples <= _LITTLE
+    pieces = samples > 1 and (work <= blas.SEVERAL or samples <= _FEW or thin)
     rows = units <= _NARROW and samples > _FEW and x.flags.c_contiguous
     if rows:
         y = np.empty((samples, units), np.result_type(x, kernel))

@@ -83,8 +83,8 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
 def add(targets: Array, lefts: Array, rights: Array) -> None:
     """targets (t, r, m, n) += lefts (r, m, k) @ rights (t, r, k, n), matrix by matrix, in place.
 
-    By BLAS itself, where NumPy's small products are not added sooner. The input's gradient by Winograd, 32 -> 64 filters
-    on 26 x 26, takes so at batch 1 225 us, by BLAS 390, at 16 1.87 and 2.05 ms, at 32 4.9 and 4.3, at 64 8.6 and 7.5.
+    By BLAS itself, where NumPy's small products are not added sooner. The input's gradient by Winograd, 32 -> 64 on
+    26 x 26, takes so at batch 1 225 us, by BLAS 390, at 16 1.87 and 2.05 ms, at 32 4.9 and 4.3, at 64 8.6 and 7.5.
     """
     (count, several, rows, columns), depth = targets.shape, lefts.shape[-1]
     if lefts.shape != (several, rows, depth) or rights.shape != (count, several, depth, columns):

@@ -148,6 +148,11 @@ def test_an_own_layer_that_is_not_right():
         class Own(Layer):
             parameters = "kernel"
 
+    with pytest.raises(ArgumentError, match=r"Own.memory is 'any', 'new' or 'given', but is 'old'"):
+
+        class Own(Layer):
+            memory = "old"
+
     class Nothing(Layer):
         pass
 

@@ -35,6 +35,7 @@ from gradwise import (
 from gradwise.errors import ArgumentError, DataError, DTypeError, NonFiniteError, NotBuiltError, ShapeError
 from gradwise.layers.base import Layer
 from gradwise.training import step
+from gradwise.training.batches import Arrays
 from gradwise.typing import Pullback
 
 
@@ -458,6 +459,28 @@ def test_a_larger_image_is_refused_where_it_matters():
         "layer 4 (Dense(32)) was built for inputs of 4056 features, but got 864 features.\n"
         "The layer before it, Flatten(), gave (N, 864) from images of (24, 6, 6)."
     )
+
+
+@pytest.mark.parametrize("cut", [lambda x: x, lambda x: np.repeat(x, 2, axis=0)[::2]])  # in one piece, or with gaps
+def test_shuffled_batches_hold_each_sample_with_its_label(cut):
+    x = cut(np.arange(70, dtype=np.float32).reshape(35, 1, 2))
+    batches = list(Arrays(x, np.arange(35), None, 8, x.dtype).epoch(np.random.default_rng(0)))
+    assert [len(batch.x) for batch in batches] == [8, 8, 8, 8, 3]
+    order = np.concatenate([batch.y for batch in batches])
+    assert sorted(order) == list(range(35)) != list(order)
+    np.testing.assert_array_equal(np.concatenate([batch.x for batch in batches]), x[order])
+
+
+def test_a_network_with_a_forward_of_its_own_predicts_by_it():
+    class Doubled(Network):
+        def forward(self, x, training=False, rng=None):
+            return 2 * super().forward(x, training, rng)
+
+    x, _ = blobs(20)
+    layers = [Dense(4), ReLU(), Dense(3)]
+    one, other = (kind(layers, input_shape=6, random_state=0) for kind in (Network, Doubled))
+    np.testing.assert_array_equal(other.predict(x), 2 * one.predict(x))
+    np.testing.assert_array_equal(other.predict(x, batch_size=7), 2 * one.predict(x, batch_size=7))
 
 
 # What is not finite

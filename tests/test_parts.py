@@ -107,6 +107,21 @@ def test_targets_that_do_not_fit(loss, target, error, message):
         loss.forward(LOGITS, target)
 
 
+@pytest.mark.parametrize("classes", [3, 100])  # few are looked at in another way than many
+@pytest.mark.parametrize("samples", [3, 100])
+def test_labels_out_of_range_are_found_anywhere(classes, samples):
+    loss, prediction = SoftmaxCrossEntropy(), np.zeros((samples, classes))
+    labels = np.arange(samples) % 3
+    np.testing.assert_allclose(loss.forward(prediction, labels), np.log(classes))
+    for place in (0, samples - 1):
+        for wrong in (-1, classes, -(2**40), 2**40):
+            bad = labels.copy()
+            bad[place] = wrong
+            with pytest.raises(DataError, match=f"but got labels from {bad.min()} to {bad.max()}"):
+                loss.forward(prediction, bad)
+    assert loss.forward(prediction[:0], labels[:0]).shape == (0,)
+
+
 def test_nothing_is_broadcast():
     with pytest.raises(ShapeError, match=r"Nothing is broadcast: give the targets as y\[:, None\]"):
         MeanSquaredError().forward(np.zeros((3, 1)), np.zeros(3))

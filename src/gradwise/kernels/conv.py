@@ -27,8 +27,7 @@ _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache 
 # Numbers of patches that stay near, and columns of a matrix that it keeps: 16 -> 16 channels on 26 x 26, batch 64, with
 # 2 MB of L2, forwards 1650 -> 1320 us, the input's gradient 2110 -> 1540; at batch 128, 3290 -> 2850 and 3640 -> 3390.
 _NEAR, _WIDE = 1 << 17, 128
-# Rows of a strip, of which one sees kh - 1 of the next: of images so high that twice as many patches are not near.
-_LOW = 8
+_LOW = 8  # rows of a strip of a high image, at the least: it sees kh - 1 rows of the image that the next sees too
 # Where a column of the kernel sees so many rows of numbers, and there are up to 16 filters, OpenBLAS multiplies rows by
 # rows as fast as it can, and the kernel's gradient needs no patches: 16 -> 16 channels on 26 x 26, batch 64, 2500 ->
 # 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
@@ -154,20 +153,18 @@ def _strips(g: Geometry, most: int) -> list[tuple[slice, slice, Geometry]]:
     the one on the other. 16 -> 16 channels on 100 x 100 at batch 8: 4.6 -> 3.7 ms.
     """
     (kh, _), (top, left), stride, height = g.window, g.before, g.stride[0], g.image[0]
-    count = -(-g.output[0] // most)
-    cuts = [g.output[0] * k // count for k in range(count + 1)]
     strips = []
-    for start, stop in itertools.pairwise(cuts):
-        first, last = start * stride - top, (stop - 1) * stride + kh - top  # of the image with its padding
+    for strip in blas.parts(g.output[0], g.output[0], most):
+        first, last = strip.start * stride - top, (strip.stop - 1) * stride + kh - top  # of the image with its padding
         given = slice(min(max(first, 0), height), min(max(last, 0), height))
         seen, before = given.stop - given.start, min(max(-first, 0), last - first)
         own = g._replace(
             before=(before, left),
             after=(last - first - before - seen, g.after[1]),
             image=(seen, g.image[1]),
-            output=(stop - start, g.output[1]),
+            output=(strip.stop - strip.start, g.output[1]),
         )
-        strips.append((slice(start, stop), given, own))
+        strips.append((strip, given, own))
     return strips
 
 

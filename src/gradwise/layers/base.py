@@ -112,6 +112,8 @@ class Layer:
                 f"{cls.__name__}: its formulas give the gradients of {sorted(cls.formulas.parameters)}, but its"
                 f" parameters are {sorted(cls.parameters)}: each has one."
             )
+        if cls.memory not in ("any", "new", "given"):
+            raise ArgumentError(f"{cls.__name__}.memory is 'any', 'new' or 'given', but is {cls.memory!r}.")
         if "memory" not in cls.__dict__ and not {"formulas", "vjp", "forward"}.isdisjoint(cls.__dict__):
             cls.memory = "any"  # what the base class says of it need not hold
         if "build" in cls.__dict__:

@@ -20,8 +20,8 @@ def _fold(x: Array, shape: Shape) -> Array:
 
 @lru_cache(maxsize=64)
 def _order(axes: int, by: int) -> tuple[int, ...]:
-    """So many axes, turned by one: the first to the end, or (-1) the last to the front."""
-    return (*range(1, axes), 0) if by == 1 else (axes - 1, *range(axes - 1))
+    """So many axes, turned by one: the first to the end (1), or the last to the front (-1)."""
+    return tuple((axis + by) % axes for axis in range(axes))
 
 
 class Flatten(Layer):

@@ -77,7 +77,7 @@ def _all_below(labels: Array, classes: int) -> bool:
     if len(labels) <= _FEW and classes <= _FEW:
         return _classes(classes).issuperset(labels.tolist())
     # As unsigned numbers, negative labels are the largest: one pass instead of two.
-    return bool(np.maximum.reduce(labels.view(np.uintp)) < classes)
+    return bool(np.maximum.reduce(labels.view(np.uintp), initial=0) < classes)
 
 
 @lru_cache(maxsize=16)

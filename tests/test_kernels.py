@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, winograd
+from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import geometry, outermost
 
@@ -106,18 +106,57 @@ def test_convolution_without_its_padding(n, c, o, height, width, window, stride,
     np.testing.assert_array_equal(found, np.einsum("nchwkl,klco->nohw", patches(x, g), kernel))
 
 
-@given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
-def test_kernel_gradient_by_columns(n, c, o, height, width, window, stride, padding, seed):
+@given(
+    st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.booleans(),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_convolution_without_patches(n, c, o, height, width, window, stride, padding, near, seed):
     """Chosen for other sizes than these; in whole numbers, where sums are exact in any order."""
     g = placed((height, width), window, (stride[0], 1), padding)
     if g is None:
         return
-    x = images(n, c, height, width, seed, whole=True)
-    dy = images(n, o, *g.output, seed + 1, whole=True)
-    wanted = np.einsum("nchwkl,nohw->klco", patches(x, g), dy)
+    x, dy = images(n, c, height, width, seed, whole=True), images(n, o, *g.output, seed + 1, whole=True)
+    draw, view = np.random.default_rng(seed), patches(x, g)
+    kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
+    wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
+    back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blas, "SMALL", 1 + seed * 20)
-        np.testing.assert_array_equal(conv._by_columns(x, dy, g), wanted)
+        patch.setattr(shifted, "_LEAST", 0)
+        patch.setattr(conv, "_LONG", 0)
+        patch.setattr(conv, "_SEEN", range(100))
+        if near:  # a few rows at a time
+            patch.setattr(shifted, "_NEAR", 2 * o * g.output[1] * n)
+            shifted._plan.cache_clear()
+        np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
+        np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
+        np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)
+        for given in (dy, conv.laid(dy, g, o)):
+            gradient = conv.kernel_gradient(conv.laid(x, g, o), given, g)
+            np.testing.assert_array_equal(gradient, np.einsum("nchwkl,nohw->klco", view, dy))
+            np.testing.assert_array_equal(conv.bias_gradient(given), dy.sum(axis=(0, 2, 3)))
+            np.testing.assert_array_equal(
+                conv.sample_kernel_gradients(x, given, g), np.einsum("nchwkl,nohw->nklco", view, dy)
+            )
+    shifted._plan.cache_clear()
+
+
+@pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
+def test_convolutions_in_a_row_take_what_they_are_given_as_it_lies():
+    """By rows from the first on, and so do the gradients; where a single one follows, or none does, batch innermost."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((32, 1, 28, 28), np.float32)
+    first, second = geometry((28, 28), (3, 3), (1, 1), "valid"), geometry((26, 26), (3, 3), (1, 1), "valid")
+    kernels = [draw.standard_normal((3, 3, c, 16), np.float32) for c in (1, 16)]
+    y = conv.convolve(x, kernels[0], None, first)
+    assert np.shares_memory(conv.laid(y, second, 16), y)
+    z = conv.convolve(y, kernels[1], None, second)
+    dy = conv.input_gradient(z, kernels[1], second)
+    for array in (y, z, dy):
+        assert array.transpose(2, 1, 3, 0).flags.c_contiguous
+    y = conv.convolve(x[:2], kernels[0], None, first)
+    assert y.transpose(1, 2, 3, 0).flags.c_contiguous
+    assert np.shares_memory(conv.laid(y, second, 16), y)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +168,8 @@ def test_kernel_gradient_by_columns(n, c, o, height, width, window, stride, padd
         (130, 1, 24, (28, 28), "valid"),
         (200, 8, 40, (9, 9), "valid"),
         (1, 32, 64, (16, 15), "same"),
-        (20, 8, 12, (17, 19), "same"),  # a column of the kernel at a time
+        (20, 8, 12, (17, 19), "same"),  # the gradient a column of the kernel at a time
+        (17, 24, 20, (17, 19), "same"),  # without patches
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -332,7 +372,8 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
 def test_products_are_added_to_what_is_there(known, dtype, lie, monkeypatch):
     if not known:
         monkeypatch.setattr(gemm, "_PRODUCTS", {})
-    monkeypatch.setattr(blas, "SMALL", 0)
+    monkeypatch.setattr(gemm, "_ADDED", 0)
+    monkeypatch.setattr(blas, "SMALL", 50)  # in parts
     draw = np.random.default_rng(0)
     whole = draw.standard_normal((2, 3, 4, 12)).astype(dtype)
     lefts, rights = draw.standard_normal((3, 4, 5)).astype(dtype), draw.standard_normal((2, 3, 5, 6)).astype(dtype)
@@ -416,6 +457,26 @@ def test_blas_writes_nowhere_else():
     for target in (np.zeros((8, 3))[::2], np.zeros((4, 3), np.float32), np.zeros((4, 3), np.float16)):
         assert not gemm.subtract(target, left, right)  # NumPy's business
         assert not target.any()
+
+
+@by_blas
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)])
+def test_prepared_products_are_written_or_added(turned, dtype):
+    """Several, each a step from the one before, of matrices whose rows are further apart than they are long."""
+    draw, (m, n, k) = np.random.default_rng(0), (2, 3, 4)
+    left = draw.standard_normal((3, k if turned[0] else m, 6)).astype(dtype)
+    right, target = draw.standard_normal((n if turned[1] else k, 7)).astype(dtype), np.ones((3, m, 5), dtype)
+    steps, apart = (5, 6, 7), (target.strides[0], left.strides[0], 0)
+    multiply = gemm.prepared(np.dtype(dtype), (m, n, k), steps, apart, turned, -2.0)
+    lefts = left[:, :, :m].transpose(0, 2, 1) if turned[0] else left[:, :, :k]
+    wanted = -2 * lefts @ (right[:, :k].T if turned[1] else right[:, :n])
+    for over in (True, False):
+        before = target.copy()
+        multiply(3, *(gemm.address(array) for array in (target, left, right)), over)
+        wide = before[..., :n] * (not over) + wanted
+        np.testing.assert_allclose(target[..., :n], wide, rtol=1e-5 if dtype is np.float32 else 1e-12)
+        np.testing.assert_array_equal(target[..., n:], 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere NumPy has other libraries")

@@ -2,7 +2,7 @@
 
 Images are logically (N, C, H, W); the fastest order for them in memory is batch innermost, (C, H, W, N), so that every
 window copy and every pooling step runs over contiguous rows of W * N numbers. Functions accept any memory order and
-return batch innermost.
+return batch innermost; some convolutions by rows, (H, C, W, N), which those behind them take as it is.
 """
 
 import numpy as np

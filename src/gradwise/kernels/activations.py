@@ -58,7 +58,7 @@ def relu_gradient(dy: Array, y: Array, out: Array | None = None) -> Array:
         return np.multiply(dy, np.sign(y), out=out)
     if y.size > _MANY:
         made = np.empty_like(dy) if out is None else out
-        order = (*range(1, y.ndim), 0)  # batch innermost, as most arrays are
+        order = sorted(range(y.ndim), key=lambda axis: -y.strides[axis])  # as they lie
         flat = [array.transpose(order) for array in (dy, y, made)]
         if all(array.flags.c_contiguous for array in flat):
             _relu_gradient(*[array.reshape(-1) for array in flat])

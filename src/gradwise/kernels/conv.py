@@ -8,14 +8,23 @@ columns.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
-from gradwise.kernels import blas, winograd
-from gradwise.kernels.windows import Geometry, innermost, outermost, pad, reach
+from gradwise.kernels import blas, shifted, winograd
+from gradwise.kernels.windows import (
+    Geometry,
+    bands,
+    batch_innermost,
+    by_rows,
+    from_rows,
+    innermost,
+    outermost,
+    pad,
+    reach,
+)
 from gradwise.typing import Array, Shape
 
 # Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
@@ -126,25 +135,65 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         if bias is not None:
             y += bias[:, None, None, None]
         return outermost(y)
-    width = _width(g, channels, filters, x.shape[0])
+    batch = len(x)
+    if shifted.pays(g, channels, filters, batch, dtype):
+        return from_rows(shifted.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), bias, g))
+    width = _width(g, channels, filters, batch)
     matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
-    if filters % 16 or min(width, g.output[1]) * x.shape[0] >= _SHORT:
+    if filters % 16 or min(width, g.output[1]) * batch >= _SHORT:
         matrix = np.ascontiguousarray(matrix)
-    y = np.empty((filters, *g.output, x.shape[0]), dtype)  # (O, OH, OW, N)
-    if _few(g, channels, filters, x.shape[0]):
+    rows = _followed(g, filters, batch, dtype)
+    if _few(g, channels, filters, batch) and not rows:
+        y = np.empty((filters, *g.output, batch), dtype)  # (O, OH, OW, N)
         np.matmul(matrix, joined(innermost(x), g)[0], out=y.reshape(filters, -1))
     else:
-        row = kw * channels * min(width, g.output[1]) * x.shape[0]  # numbers of a row's patches
-        images = innermost(x)
+        if rows:
+            y = np.empty((g.output[0], filters, g.output[1], batch), dtype).transpose(1, 0, 2, 3)
+        else:
+            y = np.empty((filters, *g.output, batch), dtype)
+        row = kw * channels * min(width, g.output[1]) * batch  # numbers of a row's patches
+        images, whole = _images(x), [(slice(None), (0, kh))]
         for strip, given, own in _strips(g, max(_LOW, 2 * _NEAR // row)):
-            bands = _bands(own, kw * channels) if row * filters > _EDGE else [(slice(None), slice(None))]
             for part, patches in blocks(images[:, given], own, width, dtype):
                 target = _rows(y, part)[strip]
-                for rows, seen in bands:
-                    np.matmul(matrix[:, seen], patches[rows, seen], out=target[rows])
-    if bias is not None:
+                for band, (low, high) in bands(own) if row * filters > _EDGE else whole:
+                    seen = slice(low * kw * channels, high * kw * channels)
+                    np.matmul(matrix[:, seen], patches[band, seen], out=target[band])
+    if bias is None:
+        return outermost(y)
+    if rows:
+        of_rows = y.transpose(1, 0, 2, 3).reshape(len(y[0]), -1)
+        of_rows += np.ascontiguousarray(np.broadcast_to(bias[:, None], (filters, g.output[1] * batch))).reshape(-1)
+    else:
         y += bias[:, None, None, None]
     return outermost(y)
+
+
+def laid(x: Array, g: Geometry, filters: int) -> Array:
+    """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
+    if winograd.pays(g, x.shape[1], filters, x.dtype):
+        return batch_innermost(x)
+    if _by_rows(g, x.shape[1], filters, len(x), x.dtype):
+        return from_rows(by_rows(x))
+    return outermost(_images(x))
+
+
+def _by_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
+    """Whether images are taken (H, C, W, N), without patches."""
+    return not winograd.pays(g, channels, filters, dtype) and shifted.pays(g, channels, filters, batch, dtype)
+
+
+def _images(x: Array) -> Array:
+    """(N, C, H, W) -> (C, H, W, N), contiguous; or a view of what lies (H, C, W, N)."""
+    images = x.transpose(1, 2, 3, 0)
+    return images if images.transpose(1, 0, 2, 3).flags.c_contiguous else innermost(x)
+
+
+def _followed(g: Geometry, filters: int, batch: int, dtype: np.dtype) -> bool:
+    """Whether a convolution behind, of as many filters of 3 x 3, would take its images by rows."""
+    (height, width), window = g.output, (3, 3)
+    behind = Geometry(window, (1, 1), (0, 0), (0, 0), g.output, (height - 2, width - 2))
+    return height > 2 and width > 2 and _by_rows(behind, filters, filters, batch, dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -168,28 +217,18 @@ def _strips(g: Geometry, most: int) -> list[tuple[slice, slice, Geometry]]:
     return strips
 
 
-@lru_cache(maxsize=1024)
-def _bands(g: Geometry, numbers: int) -> list[tuple[slice, slice]]:
-    """Output rows that see the same rows of the kernel inside the image, and which of the patches' numbers those are;
-    a row of the kernel has `numbers` of them.
-    """
-    (kh, _), top, stride, height = g.window, g.before[0], g.stride[0], g.image[0]
-    seen = [(max(top - h * stride, 0), min(top + height - h * stride, kh)) for h in range(g.output[0])]
-    bands, start = [], 0
-    for (first, last), rows in itertools.groupby(seen):
-        stop = start + len(list(rows))
-        bands.append((slice(start, stop), slice(first * numbers, max(first, last) * numbers)))
-        start = stop
-    return bands
-
-
 def _rows(images: Array, part: slice) -> Array:
-    """Images (C, H, W, N) -> the view (H, C, W'*N) of a part of their columns: a matrix for each row."""
+    """Images (C, H, W, N), contiguous or by rows -> the view (H, C, W'*N) of a part of their columns: a matrix for each
+    row.
+    """
     channels, height, width, batch = images.shape
     item = images.itemsize
-    column = batch * item  # counted out: what NumPy says of the stride of a batch of one may be anything
+    column = batch * item  # counted out: what NumPy says of the stride of an axis of one may be anything
+    memory, steps = images, (width * column, height * width * column)
+    if not images.flags.c_contiguous:
+        memory, steps = images.transpose(1, 0, 2, 3), (channels * width * column, width * column)
     shape = (height, channels, (part.stop - part.start) * batch)
-    return np.ndarray(shape, images.dtype, images, part.start * column, (width * column, height * width * column, item))
+    return np.ndarray(shape, images.dtype, memory, part.start * column, (*steps, item))
 
 
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
@@ -202,12 +241,12 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
         return gradient.reshape(*g.window, channels, filters)
     long = g.output[1] * len(x) >= _LONG
     if long and g.stride[1] == 1 and g.window[0] * channels in _SEEN and filters <= _FILTERS:
-        return _by_columns(x, dy, g)
+        return shifted.kernel_gradient(by_rows(x), _rows(_images(dy), slice(0, g.output[1])), g)
     total: Array | None = None
-    cotangent = innermost(dy)  # (O, OH, OW, N)
+    cotangent = _images(dy)  # (O, OH, OW, N)
     # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.
     width = _width(g, channels, filters, x.shape[0], narrow=256)
-    for part, patches in blocks(innermost(x), g, width, x.dtype):
+    for part, patches in blocks(_images(x), g, width, x.dtype):
         rows = _rows(cotangent, part).transpose(0, 2, 1)  # (OH, OW'*N, O)
         depth, width = patches.shape[1:]
         if depth >= 64 and depth * width * filters <= blas.SMALL:
@@ -218,31 +257,11 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     return total.reshape(*g.window, channels, filters)  # type: ignore[union-attr]
 
 
-def _by_columns(x: Array, dy: Array, g: Geometry) -> Array:
-    """`kernel_gradient` for a stride of 1 along the width, a column of the kernel at a time.
-
-    Where the rows of all channels lie one behind the other, what such a column sees for an output row is a view: kh*C
-    rows from there on, OW*N numbers of each.
-    """
-    (kh, kw), (height, width), (batch, channels), filters = g.window, g.output, x.shape[:2], dy.shape[1]
-    rows = np.ascontiguousarray(pad(x.transpose(1, 2, 3, 0), g, 0).transpose(1, 0, 2, 3))  # (H, C, W, N)
-    cotangent = innermost(dy)
-    item = rows.itemsize  # strides are counted out: what NumPy says of that of a batch of one may be anything
-    column, row = batch * item, rows.shape[2] * batch * item
-    total: Array | float = 0.0
-    for columns in blas.parts(width, kh * channels * filters * width * batch):
-        part = _rows(cotangent, columns)  # (OH, O, OW'*N)
-        shape, strides = (height, part.shape[2], kh * channels), (g.stride[0] * channels * row, item, row)
-        seen = [np.ndarray(shape, rows.dtype, rows, (columns.start + j) * column, strides) for j in range(kw)]
-        total = total + np.stack([np.add.reduce(np.matmul(part, one), axis=0) for one in seen])  # (kw, O, kh*C)
-    return np.reshape(total, (kw, filters, kh, channels)).transpose(2, 0, 3, 1)
-
-
 def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
     """X (N, C, H, W), dy (N, O, OH, OW) -> (N, kh, kw, C, O): each sample's kernel gradient."""
     batch, filters = dy.shape[:2]
     gradients = np.zeros((batch, g.window[0] * g.window[1] * x.shape[1], filters), np.result_type(x, dy))
-    for part, patches in blocks(innermost(x), g, _width(g, x.shape[1], filters, batch), x.dtype):
+    for part, patches in blocks(_images(x), g, _width(g, x.shape[1], filters, batch), x.dtype):
         for h, row in enumerate(patches):  # (kh*kw*C, OW'*N)
             columns = row.reshape(len(row), -1, batch).transpose(2, 0, 1)  # (N, kh*kw*C, OW')
             gradients += np.matmul(columns, dy[:, :, h, part].transpose(0, 2, 1))
@@ -291,4 +310,8 @@ def _scattered(dy: Array, kernel: Array, g: Geometry) -> Array:
 
 def bias_gradient(dy: Array) -> Array:
     """Dy (N, O, OH, OW) -> (O,)."""
-    return blas.row_sums(innermost(dy).reshape(dy.shape[1], -1))
+    images = _images(dy)
+    if images.flags.c_contiguous:
+        return blas.row_sums(images.reshape(dy.shape[1], -1))
+    rows = images.transpose(1, 0, 2, 3)  # (OH, O, OW, N)
+    return blas.column_sums(blas.row_sums(rows.reshape(*rows.shape[:2], -1)))

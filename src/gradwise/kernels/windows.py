@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +66,16 @@ def outermost(x: Array) -> Array:
     return x.transpose(3, 0, 1, 2)
 
 
+def by_rows(x: Array, dtype: np.dtype | None = None) -> Array:
+    """(N, C, H, W) in any memory order -> (H, C, W, N), contiguous; a view where it is so already."""
+    return np.ascontiguousarray(x.transpose(2, 1, 3, 0), dtype)
+
+
+def from_rows(x: Array) -> Array:
+    """(H, C, W, N) -> the view (N, C, H, W)."""
+    return x.transpose(3, 1, 0, 2)
+
+
 def reach(offset: int, stride: int, before: int, size: int, output: int) -> tuple[int, int, int]:
     """(first, last, start): the output positions first..last-1 whose window entry `offset` lies inside the image, and
     the image position of the first of them. last <= first where there are none.
@@ -71,6 +83,20 @@ def reach(offset: int, stride: int, before: int, size: int, output: int) -> tupl
     first = max(0, -(-(before - offset) // stride))
     last = min(output, (size - 1 + before - offset) // stride + 1)
     return first, last, first * stride + offset - before
+
+
+@lru_cache(maxsize=1024)
+def bands(g: Geometry) -> list[tuple[slice, tuple[int, int]]]:
+    """Output rows that see the same rows of the kernel inside the image, and which those are."""
+    (kh, _), top, stride, height = g.window, g.before[0], g.stride[0], g.image[0]
+    lows = [max(top - h * stride, 0) for h in range(g.output[0])]
+    seen = [(low, max(low, min(top + height - h * stride, kh))) for h, low in enumerate(lows)]
+    found, start = [], 0
+    for rows, several in itertools.groupby(seen):
+        stop = start + len(list(several))
+        found.append((slice(start, stop), rows))
+        start = stop
+    return found
 
 
 def extent(g: Geometry) -> Pair:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gradwise.initializers import GlorotUniform, Initializer, Zeros
 from gradwise.kernels import conv
-from gradwise.kernels.windows import Geometry, batch_innermost
+from gradwise.kernels.windows import Geometry
 from gradwise.layers.base import Layer, floating, pair, positive
 from gradwise.layers.sliding import place, window_padding
 from gradwise.typing import Array, Pullback, Shape
@@ -84,7 +84,7 @@ class Conv2D(Layer):
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         kernel, bias = self.kernel, self.bias
         g = self.windows(x.shape[1:])
-        x = batch_innermost(x)
+        x = conv.laid(x, g, kernel.shape[3])
         y = conv.convolve(x, kernel, bias, g)  # (N, O, OH, OW)
         derivatives = {"kernel": lambda dy: conv.kernel_gradient(x, dy, g)}  # (kh, kw, C, O)
         if bias is not None:

@@ -47,7 +47,7 @@ class PooledConvolution:
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """The output, and the derivatives of all together: by kernel, bias and input."""
         x, g, p = self._places(x)
-        x, kernel, bias = batch_innermost(x), self.convolution.kernel, self.convolution.bias
+        kernel, bias = self.convolution.kernel, self.convolution.bias
         y, sweep = (_as_one if pooled.pays(g, p, x.shape[1]) else _one_by_one)(x, kernel, bias, g, p, self.relu)
         return y, _Joint(sweep, ("kernel",) if bias is None else ("kernel", "bias"))
 
@@ -69,6 +69,7 @@ class PooledConvolution:
 def _as_one(
     x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool
 ) -> tuple[Array, Callable[[Array, bool, bool], Swept]]:
+    x = batch_innermost(x)
     y, winners = pooled.convolve(x, kernel, bias, g, p, relu, True)
 
     def sweep(dy: Array, needs_input: bool, trains: bool) -> Swept:
@@ -81,13 +82,14 @@ def _as_one(
 def _one_by_one(
     x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool
 ) -> tuple[Array, Callable[[Array, bool, bool], Swept]]:
+    x = conv.laid(x, g, kernel.shape[3])
     highest, saved = pool.max_pool(conv.convolve(x, kernel, None, g), p)
     y = _finish(highest, bias, relu)
     positive = y > 0 if relu else None  # not y itself, which who comes next may write over
 
     def sweep(dy: Array, needs_input: bool, trains: bool) -> Swept:
         arriving = dy if positive is None else positive.astype(dy.dtype) * dy
-        before = pool.max_pool_gradient(arriving, saved, p)
+        before = conv.laid(pool.max_pool_gradient(arriving, saved, p), g, x.shape[1])
         # Pooling hands each number on to one place: the bias is given the sum behind it, of a quarter of the numbers.
         found = (conv.kernel_gradient(x, before, g), conv.bias_gradient(arriving)) if trains else ()
         return conv.input_gradient(before, kernel, g) if needs_input else None, found

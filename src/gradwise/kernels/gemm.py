@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradwise.kernels import blas
+from gradwise.kernels.memory import LINE
 from gradwise.typing import Array
 
 try:
@@ -24,7 +25,7 @@ except ImportError:  # some builds of Python have none
 
 _NAMES = ("scipy_{}gemm_64_", "{}gemm_64_")  # Fortran's; by these names sizes have 64 bits
 _ADDED = 160_000  # multiplications from which BLAS adds a product sooner than NumPy
-_LARGE, _LINE = 1024, 64  # numbers from which an array is aligned; bytes of a cache line
+_LARGE = 1024  # numbers from which an array is aligned
 
 Multiply = Callable[..., None]
 _NUMBERS: dict[str, Any] = {} if ctypes is None else {"f": ctypes.c_float, "d": ctypes.c_double}
@@ -200,6 +201,6 @@ def aligned_like(array: Array, dtype: np.dtype) -> Array:
     """
     if not array.flags.forc or array.size < _LARGE:
         return np.empty_like(array, dtype)
-    memory = np.empty(array.size * dtype.itemsize + _LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % _LINE
+    memory = np.empty(array.size * dtype.itemsize + LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % LINE
     return np.ndarray(array.shape, dtype, memory, start, order="C" if array.flags.c_contiguous else "F")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from contextvars import ContextVar, Token, copy_context
+from contextvars import Token
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from gradwise.errors import ArgumentError, NonFiniteError
 from gradwise.kernels import BUFFER
 from gradwise.kernels.blas import column_sums
+from gradwise.kernels.memory import Aligned, changed_by
 from gradwise.layers.backwards import collect
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
@@ -25,21 +26,15 @@ from gradwise.typing import Array
 _NUMBERS, _LEAST = 640_000, 8
 
 
-def _settings() -> tuple[ContextVar[Any], Any]:
-    """The context variable in which NumPy keeps how its functions compute, and its value for training."""
-
-    def choose() -> None:
-        np.seterr(all="ignore")
-        np.setbufsize(BUFFER)
-
-    context = copy_context()
-    before = dict(context.items())
-    context.run(choose)
-    changed = ((variable, value) for variable, value in context.items() if before.get(variable) is not value)
-    return next(changed, (ContextVar("none", default=None), None))
+_ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
 
 
-_VARIABLE, _VALUE = _settings()
+def _choose() -> None:
+    np.seterr(all="ignore")
+    np.setbufsize(BUFFER)
+
+
+_VARIABLE, _VALUE = changed_by(_choose)
 
 
 class Computing:
@@ -65,6 +60,14 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     system anew each time, is gone through in parts, which is exact: samples do not know of each other. Layers with
     state get theirs whole.
     """
+    if len(batch.x) * network.largest < _ALIGNED:
+        return _gradients(network, loss, batch, rng, scale)
+    with Aligned():
+        return _in_parts(network, loss, batch, rng, scale)
+
+
+def _in_parts(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, scale: float) -> Found:
+    """`gradients` of a large batch."""
     samples = len(batch.x)
     if samples * network.largest <= _NUMBERS or samples <= _LEAST or network.arrays("state"):
         return _gradients(network, loss, batch, rng, scale)

@@ -1,0 +1,127 @@
+"""Where arrays begin, and that they live and end as others do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextvars import ContextVar
+
+import numpy as np
+import pytest
+
+from gradwise import SGD, Dense, Flatten, Layer, Network, Pullback, SoftmaxCrossEntropy
+from gradwise.kernels import memory
+from gradwise.layers import containers
+from gradwise.training import step
+
+SIZES = (1, 7, 100, 1023, 5000, 100_000)
+had = pytest.mark.skipif(memory._VALUE is None, reason="arrays begin where NumPy has them here")
+
+
+def beginnings(arrays):
+    return {array.__array_interface__["data"][0] % memory.LINE for array in arrays}
+
+
+@had
+def test_arrays_begin_on_cache_lines_for_as_long_as_that_is_asked():
+    with memory.Aligned():
+        with memory.Aligned():
+            pass
+        arrays = [np.empty(size, np.float32) for size in SIZES]
+        arrays += [array + 1 for array in arrays] + [np.arange(size)[::2].copy() for size in SIZES]
+        assert beginnings(arrays) == {0}
+        elsewhere = []
+        thread = threading.Thread(target=lambda: elsewhere.extend(np.empty(size, np.float32) for size in SIZES))
+        thread.start()
+        thread.join()
+    several = [[np.empty(size + more, np.int8) for size in SIZES] for more in range(4)]
+    assert beginnings(elsewhere + [array for some in several for array in some]) != {0}
+
+
+def test_arrays_are_used_as_others_are():
+    """Grown, viewed, of objects and text, kept beyond the context, let go within it and outside."""
+    with memory.Aligned():
+        inside = [np.full(size, size) for size in SIZES]
+        inside[-1].resize(200_000, refcheck=False)
+        zeros, objects, text = np.zeros(50_000), np.array([1, "x", None], object), np.array(["abc", "d"])
+    outside = [np.full(size, size) for size in SIZES]
+    with memory.Aligned():
+        assert all((array == size).all() for array, size in zip(outside, SIZES, strict=True))
+        del outside
+    assert (inside[-1][:100_000] == 100_000).all()
+    assert not inside[-1][100_000:].any()
+    assert not zeros.any()
+    assert objects.tolist() == [1, "x", None]
+    assert text.tolist() == ["abc", "d"]
+    assert all((array == size).all() for array, size in zip(inside[:-1], SIZES, strict=False))
+
+
+def test_an_error_ends_the_context():
+    with pytest.raises(ZeroDivisionError), memory.Aligned():
+        1 / 0  # noqa: B018
+    assert beginnings(np.empty(size + more, np.int8) for size in SIZES for more in range(4)) != {0}
+
+
+def test_arrays_may_outlive_everything():
+    program = """
+import builtins, sys
+import numpy as np
+from gradwise.kernels.memory import Aligned
+with Aligned():
+    builtins.kept = [np.ones(size) for size in (3, 1000, 100_000)]
+sys.modules["kept"] = builtins.kept
+"""
+    ended = subprocess.run([sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("ctypes", None), ("_NAME", b"another"), ("sys", None), ("np", None)],
+)
+def test_where_anything_is_other_than_known_nothing_changes(what, value, monkeypatch):
+    if what == "sys":
+        monkeypatch.setattr(memory.sys, "platform", "other")
+    elif what == "np":
+        monkeypatch.setattr(np, "__version__", "3.0.0")
+    else:
+        monkeypatch.setattr(memory, what, value)
+    variable, found = memory._aligned()
+    assert found is None
+    assert isinstance(variable, ContextVar)
+    monkeypatch.setattr(memory, "_VARIABLE", variable)
+    monkeypatch.setattr(memory, "_VALUE", found)
+    with memory.Aligned():
+        assert np.ones(10).sum() == 10
+
+
+class Looks(Layer):
+    """Passes on what it is given, and keeps arrays that it makes."""
+
+    def __init__(self):
+        self.made = []
+
+    def vjp(self, x, training=False, rng=None):
+        self.made += [np.empty(size, np.float32) for size in SIZES]
+        return x, Pullback(input=lambda dy: dy)
+
+
+@had
+def test_large_batches_are_trained_and_run_in_it(monkeypatch):
+    looks = Looks()
+    network = Network([looks, Flatten(), Dense(3)], SoftmaxCrossEntropy(), input_shape=(1, 12, 12), random_state=0)
+    x, y = np.random.default_rng(0).random((64, 1, 12, 12), np.float32), np.arange(64) % 3
+    for numbers, wanted in ((0, True), (1 << 40, False)):
+        monkeypatch.setattr(step, "_ALIGNED", numbers)
+        looks.made.clear()
+        for _ in range(4):
+            network.train_step(x, y, SGD(0.01))
+        assert len(looks.made) == 4 * len(SIZES)
+        assert (beginnings(looks.made) == {0}) is wanted
+    for few, wanted in ((0, True), (1 << 40, False)):
+        monkeypatch.setattr(containers, "_FEW", few)
+        looks.made.clear()
+        for _ in range(4):
+            network.predict(x)
+        assert (beginnings(looks.made) == {0}) is wanted

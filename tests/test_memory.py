@@ -28,7 +28,7 @@ def test_arrays_begin_on_cache_lines_for_as_long_as_that_is_asked():
     with memory.Aligned():
         with memory.Aligned():
             pass
-        arrays = [np.empty(size, np.float32) for size in SIZES]
+        arrays = [np.full(size, 1.0, np.float32) for size in SIZES]
         arrays += [array + 1 for array in arrays] + [np.arange(size)[::2].copy() for size in SIZES]
         assert beginnings(arrays) == {0}
         elsewhere = []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, winograd
 from gradwise.kernels.checks import all_finite
-from gradwise.kernels.windows import geometry, outermost
+from gradwise.kernels.windows import by_rows, from_rows, geometry, outermost
 
 sides = st.integers(1, 9)
 windows = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -122,6 +122,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
     back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blas, "SMALL", 1 + seed * 20)
+        patch.setattr(blas, "FEW", 1 + seed * 5)
         patch.setattr(shifted, "_LEAST", 0)
         patch.setattr(conv, "_LONG", 0)
         patch.setattr(conv, "_SEEN", range(100))
@@ -157,6 +158,21 @@ def test_convolutions_in_a_row_take_what_they_are_given_as_it_lies():
     y = conv.convolve(x[:2], kernels[0], None, first)
     assert y.transpose(1, 2, 3, 0).flags.c_contiguous
     assert np.shares_memory(conv.laid(y, second, 16), y)
+
+
+@pytest.mark.parametrize("n", [1, 3, 16])
+def test_images_by_rows_are_pooled_as_they_lie(n):
+    """Between convolutions by Winograd's algorithm, whose images lie so; with ties."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(-2, 3, (n, 32, 13, 14)).astype(np.float32)
+    lying = from_rows(by_rows(x))
+    for window, stride, padding in (((2, 2), (2, 2), "valid"), ((3, 2), (1, 2), "same"), ((4, 4), (4, 4), "valid")):
+        g = geometry((13, 14), window, stride, padding)
+        y, saved = pool.max_pool(x, g)
+        found, kept = pool.max_pool(lying, g)
+        dy = draw.standard_normal(y.shape)
+        np.testing.assert_array_equal(found, y)
+        np.testing.assert_array_equal(pool.max_pool_gradient(dy, kept, g), pool.max_pool_gradient(dy, saved, g))
 
 
 @pytest.mark.parametrize(

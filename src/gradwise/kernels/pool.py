@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwise.kernels.windows import Geometry, batch_innermost, crop, extent, innermost, outermost, pad
+from gradwise.kernels.windows import Geometry, batch_innermost, crop, extent, images, innermost, outermost, pad
 from gradwise.typing import Array
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
@@ -48,16 +48,16 @@ def max_pool(x: Array, g: Geometry) -> tuple[Array, tuple[Array, ...]]:
         alone = x.reshape(-1, *x.shape[2:], 1)  # images of one channel, each a batch of one
         y = batch_innermost(_maxima_of_windows(alone, g).reshape(*x.shape[:2], *g.output))
     else:
-        y = outermost(_maxima_of_windows(innermost(x), g))
+        y = outermost(_maxima_of_windows(images(x), g))
     return y, (x, y)
 
 
 def _maxima_of_windows(x: Array, g: Geometry) -> Array:
     """Images (C, H, W, N) -> (C, OH, OW, N)."""
 
-    def of(images: Array) -> Array:
+    def of(part: Array) -> Array:
         # Along H first: its rows are contiguous over W * N.
-        rows = _maxima(images, 1, g.window[0], g.stride[0], g.output[0])
+        rows = _maxima(part, 1, g.window[0], g.stride[0], g.output[0])
         return _maxima(rows, 2, g.window[1], g.stride[1], g.output[1])
 
     padded = pad(x, g, -np.inf)
@@ -102,9 +102,9 @@ def max_pool_gradient(dy: Array, saved: tuple[Array, ...], g: Geometry) -> Array
         spread = np.zeros((len(cotangent), *extent(g), len(dy)), dy.dtype)
         spread.reshape(-1)[saved[0]] = cotangent
         return outermost(crop(spread, g))
-    padded, y = pad(innermost(saved[0]), g, -np.inf), innermost(saved[1])
+    padded, y = pad(images(saved[0]), g, -np.inf), innermost(saved[1])
     covered = g.stride == g.window and padded.shape[1:3] == (g.output[0] * g.window[0], g.output[1] * g.window[1])
-    dx = (np.empty if covered else np.zeros)(padded.shape, dy.dtype)
+    dx = (np.empty_like if covered else np.zeros_like)(padded, dy.dtype)
     for part in _channels(padded):
         x, dm, target = padded[part], cotangent[part], dx[part]
         if not _large(g):

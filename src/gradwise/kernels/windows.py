@@ -66,6 +66,12 @@ def outermost(x: Array) -> Array:
     return x.transpose(3, 0, 1, 2)
 
 
+def images(x: Array) -> Array:
+    """(N, C, H, W) -> (C, H, W, N), contiguous; or a view of what lies (H, C, W, N)."""
+    view = x.transpose(1, 2, 3, 0)
+    return view if view.transpose(1, 0, 2, 3).flags.c_contiguous else innermost(x)
+
+
 def by_rows(x: Array, dtype: np.dtype | None = None) -> Array:
     """(N, C, H, W) in any memory order -> (H, C, W, N), contiguous; a view where it is so already."""
     return np.ascontiguousarray(x.transpose(2, 1, 3, 0), dtype)

@@ -5,16 +5,17 @@ matrices below, y = A [(G k) * (B x)] for a column of six input rows (Lavin & Gr
 transform makes six rows of each tile of six, the middle step is six products (O, kw*C) @ (kw*C, OW*N), the output
 transform makes four rows of six. The error against exact arithmetic is about 1.4e-6 of the largest number in float32,
 three times that of the plain way; so float64 goes the plain way, and derivatives are checked in it.
+
+Images lie (H, C, W, N) in memory here: so the rows that a transform mixes are a matrix of a few long rows, of all
+channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from gradwise.kernels import blas, gemm
-from gradwise.kernels.windows import Geometry, crop, pad
+from gradwise.kernels.windows import Geometry
 from gradwise.typing import Array
 
 _B = np.array(
@@ -52,28 +53,38 @@ def pays(g: Geometry, channels: int, filters: int, dtype: np.dtype) -> bool:
 
 
 def convolve(x: Array, kernel: Array, g: Geometry) -> Array:
-    """x (C, H, W, N) contiguous, kernel (3, kw, C, O) -> (O, OH, OW, N)."""
+    """x (H, C, W, N) contiguous, kernel (3, kw, C, O) -> (OH, O, OW, N)."""
     _, kw, channels, filters = kernel.shape
+    (height, width), batch = g.output, x.shape[3]
     weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw * channels, filters)
     weights = weights.transpose(0, 2, 1)  # (6, O, kw*C)
-    y = np.empty((filters, *g.output, x.shape[3]), np.float32)
-    for tile, begin, patches in _patches(x, kw, filters, g):
-        _finish(np.matmul(weights, patches), y, tile, begin)  # (T', 6, O, OW'*N)
+    x, tiles = _tiles(x, g)
+    y = np.empty((height, filters, width, batch), np.float32)
+    parts = blas.parts(width, kw * channels * filters * width * batch)
+    several = max(1, min(tiles, _CACHED // (6 * kw * channels * parts[0].stop * batch)))
+    for tile in range(0, tiles, several):
+        count = min(several, tiles - tile)
+        transformed = _transformed(x, tile, count)  # (T', 6, C, W*N)
+        products = np.empty((count, 6, filters, width * batch), np.float32)
+        for part in parts:
+            columns = slice(part.start * batch, part.stop * batch)
+            np.matmul(weights, _patches(transformed, kw, columns, batch), out=products[..., columns])
+        _finish(products, y, tile)
     return y
 
 
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
-    """x (C, H, W, N), dy (O, OH, OW, N), both contiguous -> (3, kw, C, O), summed over the batch: the exact adjoint.
+    """x (H, C, W, N), dy (OH, O, OW, N), both contiguous -> (3, kw, C, O), summed over the batch: the exact adjoint.
 
     A column of the kernel at a time, of transformed rows that lie pixel by pixel: what that column sees is a view, and
     BLAS multiplies rows by rows. By patches 32 -> 64 channels took at batch 8 1260 us instead of 940, at 64 8.7 ms
     instead of 7.7.
     """
-    channels, batch, filters, kw = x.shape[0], x.shape[3], dy.shape[0], g.window[1]
+    (_, channels, columns, batch), filters, kw = x.shape, dy.shape[1], g.window[1]
     x, tiles = _tiles(x, g)
-    columns, total = g.output[1] * batch, np.zeros((6, kw, filters, channels), np.float32)
-    parts = blas.parts(columns, channels * filters * columns)
-    several = max(1, min(tiles, _TURNED // (6 * channels * x.shape[2] * batch)))
+    numbers, total = g.output[1] * batch, np.zeros((6, kw, filters, channels), np.float32)
+    parts = blas.parts(numbers, channels * filters * numbers)
+    several = max(1, min(tiles, _TURNED // (6 * channels * columns * batch)))
     for tile in range(0, tiles, several):
         count = min(several, tiles - tile)
         pixels = np.ascontiguousarray(_transformed(x, tile, count).transpose(0, 1, 3, 2))  # (T', 6, W*N, C)
@@ -87,7 +98,7 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
 
 
 def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
-    """dy (O, OH, OW, N) contiguous, kernel (3, kw, C, O) -> (C, H, W, N): the exact adjoint of `convolve`.
+    """dy (OH, O, OW, N) contiguous, kernel (3, kw, C, O) -> (H, C, W, N): the exact adjoint of `convolve`.
 
     Each shift of the kernel gives a product, which is added where it belongs: for more filters than channels that moves
     less than copying each shift of dy. 32 -> 64 channels, batch 16, 4.8 -> 2.7 ms; 32 -> 32 loses.
@@ -97,9 +108,8 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     weights = np.matmul(_G, kernel.reshape(3, -1)).reshape(6, kw, channels, filters)
     tiles, columns, wide = -(-height // 4), width * batch, (width + kw - 1) * batch
     several = max(1, min(tiles, _CACHED // (6 * channels * wide)))
-    padded = np.empty((channels, 4 * tiles + 2, width + kw - 1, batch), np.float32)
-    c, h = padded.strides[:2]
-    over = np.zeros((channels, 2, wide), np.float32)  # what a tile adds to the first two rows of the next
+    padded = np.empty((4 * tiles + 2, channels * wide), np.float32)
+    over = np.zeros((2, channels * wide), np.float32)  # what a tile adds to the first two rows of the next
     for tile in range(0, tiles, several):
         count = min(several, tiles - tile)
         spread = _spread(dy, tile, count)  # (T', 6, O, OW*N)
@@ -108,77 +118,73 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
         transformed[..., columns:] = 0
         for j in range(1, kw):
             gemm.add(transformed[..., j * batch : j * batch + columns], weights[:, j], spread)
-        rows = transformed.transpose(0, 2, 1, 3)  # (T', C, 6, W*N)
-        four = np.ndarray((count, channels, 4, wide), np.float32, padded, 4 * tile * h, (4 * h, c, h, padded.itemsize))
-        np.matmul(_B.T[:4], rows, out=four)
-        two = np.matmul(_B.T[4:], rows)  # (T', C, 2, W*N)
-        four[0, :, :2] += over
-        four[1:, :, :2] += two[:-1]
+        rows = transformed.reshape(count, 6, -1)
+        four = padded[4 * tile : 4 * (tile + count)].reshape(count, 4, -1)
+        _mix(_B.T[:4], rows, four)
+        two = _mix(_B.T[4:], rows, np.empty((count, 2, rows.shape[2]), np.float32))
+        four[0, :2] += over
+        four[1:, :2] += two[:-1]
         over = two[-1]
-    padded[:, 4 * tiles :] = over.reshape(channels, 2, -1, batch)
-    return crop(padded, g)
+    padded[4 * tiles :] = over
+    (top, left), (rows_in, columns_in) = g.before, g.image
+    images = padded.reshape(len(padded), channels, width + kw - 1, batch)
+    return images[top : top + rows_in, :, left : left + columns_in]
 
 
 def _tiles(x: Array, g: Geometry) -> tuple[Array, int]:
-    """The images with their padding and as many rows as whole tiles see, and how many tiles those are."""
-    tiles = -(-g.output[0] // 4)
-    missing = 4 * tiles + 2 - (g.before[0] + g.image[0] + g.after[0])
-    return pad(x, g._replace(after=(g.after[0] + missing, g.after[1])), 0), tiles
+    """Images (H, C, W, N) with their padding and as many rows as whole tiles see, and how many tiles those are."""
+    tiles, (top, left), (height, width) = -(-g.output[0] // 4), g.before, g.image
+    rows, columns = 4 * tiles + 2, left + width + g.after[1]
+    if (rows, columns) == (height, width):
+        return x, tiles
+    padded = np.zeros((rows, x.shape[1], columns, x.shape[3]), x.dtype)
+    padded[top : top + height, :, left : left + width] = x
+    return padded, tiles
 
 
-def _patches(x: Array, kw: int, filters: int, g: Geometry) -> Iterator[tuple[int, int, Array]]:
-    """For some tiles and output columns at a time: the first tile, the first column, and (T', 6, kw*C, OW'*N)."""
-    channels, batch, width = x.shape[0], x.shape[3], g.output[1]
-    x, tiles = _tiles(x, g)
-    blocks = blas.parts(width, kw * channels * filters * width * batch)
-    several = max(1, min(tiles, _CACHED // (6 * kw * channels * blocks[0].stop * batch)))
-    for tile in range(0, tiles, several):
-        count = min(several, tiles - tile)
-        transformed = _transformed(x, tile, count)  # (T', 6, C, W*N)
-        t, r, c = transformed.strides[:3]
-        for begin, size in ((block.start, block.stop - block.start) for block in blocks):
-            shape, strides = (count, 6, kw, channels, size * batch), (t, r, batch * x.itemsize, c, x.itemsize)
-            shifts = np.ndarray(shape, np.float32, transformed, begin * batch * x.itemsize, strides)
-            yield tile, begin, shifts.reshape(count, 6, kw * channels, size * batch)  # a copy, where kw is above 1
+def _patches(transformed: Array, kw: int, columns: slice, batch: int) -> Array:
+    """What the kernel's columns see of transformed rows (T', 6, C, W*N), for some numbers of the output rows: (T', 6,
+    kw*C, those).
+    """
+    count, _, channels, _ = transformed.shape
+    (t, r, c, item), numbers = transformed.strides, columns.stop - columns.start
+    shape, strides = (count, 6, kw, channels, numbers), (t, r, batch * item, c, item)
+    shifts = np.ndarray(shape, np.float32, transformed, columns.start * item, strides)
+    return shifts.reshape(count, 6, kw * channels, numbers)  # a copy, where kw is above 1
+
+
+def _mix(matrix: Array, rows: Array, out: Array) -> Array:
+    """matrix (m, k) @ each of rows (T', k, n) -> out (T', m, n), in small products."""
+    for part in blas.parts(rows.shape[2], matrix.size * rows.shape[2]):
+        np.matmul(matrix, rows[..., part], out=out[..., part])
+    return out
 
 
 def _transformed(x: Array, tile: int, count: int) -> Array:
     """B times the six input rows of each of some tiles: (T', 6, C, W*N)."""
-    channels, _, width, batch = x.shape
-    c, h = x.strides[:2]
-    shape, strides = (channels, count, 6, width * batch), (c, 4 * h, h, x.itemsize)
-    windows = np.ndarray(shape, np.float32, x, 4 * tile * h, strides)
-    transformed = np.empty((count, 6, channels, width * batch), np.float32)
-    np.matmul(_B, windows, out=transformed.transpose(2, 0, 1, 3))
-    return transformed
+    _, channels, width, batch = x.shape
+    shape, row = (count, 6, channels * width * batch), channels * width * batch * x.itemsize
+    windows = np.ndarray(shape, np.float32, x, 4 * tile * row, (4 * row, row, x.itemsize))
+    return _mix(_B, windows, np.empty(shape, np.float32)).reshape(count, 6, channels, width * batch)
 
 
-def _finish(products: Array, y: Array, tile: int, begin: int) -> None:
-    """A of the products (T', 6, O, OW'*N) into the rows of y from `tile`, the columns from `begin`."""
-    filters, height, _, batch = y.shape
-    count, numbers = len(products), products.shape[-1]
-    rows = products.transpose(0, 2, 1, 3)  # (T', O, 6, OW'*N)
-    whole = min(count, height // 4 - tile)  # tiles of which all four rows are wanted
-    o, r, w = y.strides[:3]
-    shape, strides = (whole, filters, 4, numbers), (4 * r, o, r, y.itemsize)
-    np.matmul(_A, rows[:whole], out=np.ndarray(shape, np.float32, y, 4 * tile * r + begin * w, strides))
-    if whole < count:
-        top = 4 * (tile + whole)
-        rest = np.matmul(_A[: height - top], rows[whole])  # (O, rows left, OW'*N)
-        y[:, top:, begin : begin + numbers // batch] = rest.reshape(filters, -1, numbers // batch, batch)
+def _finish(products: Array, y: Array, tile: int) -> None:
+    """A of the products (T', 6, O, OW*N) into the rows of y (OH, O, OW, N) from `tile` on."""
+    rows, numbers = products.reshape(len(products), 6, -1), y[0].size
+    whole = min(len(rows), len(y) // 4 - tile)  # tiles of which all four rows are wanted
+    top = 4 * (tile + whole)
+    _mix(_A, rows[:whole], y[4 * tile : top].reshape(whole, 4, numbers))
+    if whole < len(rows):
+        _mix(_A[: len(y) - top], rows[whole:], y[top:].reshape(1, -1, numbers))
 
 
 def _spread(dy: Array, tile: int, count: int) -> Array:
     """A' of the output rows of some tiles, the adjoint of `_finish`: (T', 6, O, OW*N)."""
-    filters, height, width, batch = dy.shape
-    spread = np.empty((count, 6, filters, width * batch), np.float32)
-    whole = min(count, height // 4 - tile)
-    o, r = dy.strides[:2]
-    shape, strides = (filters, whole, 4, width * batch), (o, 4 * r, r, dy.itemsize)
-    rows = np.ndarray(shape, np.float32, dy, 4 * tile * r, strides)
-    np.matmul(_A.T, rows, out=spread[:whole].transpose(2, 0, 1, 3))
+    numbers = dy[0].size
+    spread = np.empty((count, 6, numbers), np.float32)
+    whole = min(count, len(dy) // 4 - tile)
+    top = 4 * (tile + whole)
+    _mix(_A.T, dy[4 * tile : top].reshape(whole, 4, numbers), spread[:whole])
     if whole < count:
-        top = 4 * (tile + whole)
-        rest = dy[:, top:].reshape(filters, height - top, width * batch)
-        np.matmul(_A.T[:, : height - top], rest, out=spread[whole].transpose(1, 0, 2))
-    return spread
+        _mix(_A.T[:, : len(dy) - top], dy[top:].reshape(1, -1, numbers), spread[whole:])
+    return spread.reshape(count, 6, dy.shape[1], -1)

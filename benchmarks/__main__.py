@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import imports, machine, memory, race, scale
-from .networks import SHARED, multiplications
+from .networks import NETWORKS, SHARED, multiplications
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.25, help="of each contestant in each round")
     parser.add_argument("--json", type=Path, help="write the table there, too")
     options = parser.parse_args()
+    check(parser, options)
 
     about = machine.describe()
     for name, value in about.items():
@@ -39,6 +40,19 @@ def main() -> None:
     print(text(result["rows"]))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """An error before any work where an option names what there is not."""
+    unknown = sorted(set(options.networks) - set(NETWORKS))
+    if unknown:
+        parser.error(f"--networks is some of {''.join(NETWORKS)}, such as ABE, but has {', '.join(map(repr, unknown))}")
+    if not all(number.isdecimal() and int(number) > 0 for number in options.batches.split(",") if options.batches):
+        parser.error(f"--batches is numbers by commas, such as 16,128, but is {options.batches!r}")
+    unknown = [name for name in options.only.split(",") if options.only and name not in race.CONTESTANTS]
+    if unknown:
+        known = ", ".join(race.CONTESTANTS)
+        parser.error(f"--only is some of {known}, by commas, but has {', '.join(map(repr, unknown))}")
 
 
 def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:

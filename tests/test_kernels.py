@@ -160,6 +160,24 @@ def test_convolutions_in_a_row_take_what_they_are_given_as_it_lies():
     assert np.shares_memory(conv.laid(y, second, 16), y)
 
 
+@pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
+def test_products_by_address_are_of_the_arrays_that_are_there():
+    g, x, kernel = geometry((6, 7), (3, 2), (1, 1), "valid"), np.ones((6, 2, 7, 3)), np.ones((3, 2, 2, 4))
+    assert (shifted.convolve(x, kernel, None, g) == 12).all()
+    for images, weights in (
+        (x[:5], kernel),
+        (x[:, :, :6].copy(), kernel),
+        (x[:, :, ::-1], kernel),
+        (x, kernel[:2]),
+        (x, kernel[:, :, :1]),
+        (x, kernel.transpose(1, 0, 2, 3)),
+    ):
+        with pytest.raises(ValueError, match="are not those of"):
+            shifted.convolve(images, weights, None, g)
+    with pytest.raises(ValueError, match="images are float64, and the kernel is float32"):
+        shifted.convolve(x, kernel.astype(np.float32), None, g)
+
+
 @pytest.mark.parametrize("n", [1, 3, 16])
 def test_images_by_rows_are_pooled_as_they_lie(n):
     """Between convolutions by Winograd's algorithm, whose images lie so; with ties."""

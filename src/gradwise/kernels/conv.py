@@ -140,10 +140,7 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     if filters % 16 or min(width, g.output[1]) * batch >= _SHORT:
         matrix = np.ascontiguousarray(matrix)
     rows, (height, columns) = _followed(g, filters, batch, dtype), g.output
-    if rows:
-        y = np.empty((height, filters, columns, batch), dtype)
-    else:
-        y = np.empty((filters, height, columns, batch), dtype)
+    y = np.empty((height, filters, columns, batch) if rows else (filters, height, columns, batch), dtype)
     if _few(g, channels, filters, batch):
         patches = joined(innermost(x), g, height if rows else 1)
         np.matmul(matrix, patches, out=y.reshape(len(patches), filters, -1))

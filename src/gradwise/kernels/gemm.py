@@ -138,12 +138,13 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
         a, b, c = address(left), address(right), address(target)
         item, steps = target.itemsize, (columns, left.shape[1], right.shape[1])
         apart = item if turned else left.shape[1] * item  # from row to row of the product
-        count, multiply = 0, None
+        pointer, of, product = ctypes.c_void_p, ctypes.c_void_p(b), _PRODUCTS[dtype]
         for part in blas.parts(rows, work) if small else [slice(0, rows)]:
-            if multiply is None or part.stop - part.start != count:
-                count = part.stop - part.start
-                multiply = prepared(dtype, (count, columns, depth), steps, (0, 0, 0), (turned, right_turned), -1.0)
-            multiply(1, c + part.start * columns * item, a + part.start * apart, b)
+            sizes = part.stop - part.start, columns, depth
+            # A single product, as `prepared` makes it, which takes 2 us longer.
+            *flags, right_step, left_step, step, one, _ = _given(dtype, sizes, steps, (turned, right_turned), -1.0)
+            to, by = pointer(c + part.start * columns * item), pointer(a + part.start * apart)
+            product(*flags, of, right_step, by, left_step, one, to, step)
     return True
 
 

@@ -34,6 +34,10 @@ def pays(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     """x (H, C, W, N) contiguous, kernel (kh, kw, C, O), bias (O,), all of a dtype that BLAS knows -> (OH, O, OW, N)."""
     (_, channels, columns, batch), (kh, _, _, filters), (oh, ow) = x.shape, kernel.shape, g.output
+    if not x.flags.c_contiguous or x.shape[:3:2] != g.image or kernel.shape[:3] != (*g.window, channels):
+        raise ValueError(f"images {x.shape} and kernel {kernel.shape} are not those of {g}")
+    if kernel.dtype != x.dtype:
+        raise ValueError(f"images are {x.dtype}, and the kernel is {kernel.dtype}")
     y = np.empty((oh, filters, ow, batch), x.dtype)
     turned = np.ascontiguousarray(kernel.transpose(1, 3, 0, 2))  # (kw, O, kh, C)
     covered, sizes, strips = _plan(g, channels, filters, batch, x.itemsize)

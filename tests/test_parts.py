@@ -263,6 +263,10 @@ def test_a_large_gradient_is_used_part_by_part(make, clip, depth, order):
     both = gradient + Product(np.asfortranarray(left), right.copy())
     assert isinstance(both, Product)
     np.testing.assert_allclose(both, 2 * (left @ right), atol=1e-12)
+    several = gradient + both + (both + gradient)
+    assert several.shape == (530, 510)
+    assert (several.left.shape, several.right.shape) == ((530, 6 * depth), (6 * depth, 510))
+    np.testing.assert_allclose(several.left @ several.right, 6 * (left @ right), atol=1e-11)
     ones, others = np.ones((530, 510), order=order), np.ones((530, 510))
     one, other = make(clip_norm=clip), make(clip_norm=clip)
     for _ in range(3):

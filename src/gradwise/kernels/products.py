@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,31 @@ class Product:
     way of an array 2.1.
     """
 
-    def __init__(self, left: Array, right: Array) -> None:
-        self.left = left
-        self.right = right
+    def __init__(self, left: Array, right: Array, *more: tuple[Array, Array]) -> None:
+        self._pairs = [(left, right), *more]
+
+    @property
+    def left(self) -> Array:
+        """(m, k); of a sum of products, their left factors side by side."""
+        return self._one()[0]
+
+    @property
+    def right(self) -> Array:
+        """(k, n); of a sum of products, their right factors one below the other."""
+        return self._one()[1]
 
     @property
     def shape(self) -> Shape:
         """Of the product: (m, n)."""
-        return len(self.left), self.right.shape[1]
+        left, right = self._pairs[0]
+        return len(left), right.shape[1]
+
+    def _one(self) -> tuple[Array, Array]:
+        """The factors; those of several products are joined once, when they are asked for."""
+        if len(self._pairs) > 1:
+            lefts, rights = zip(*self._pairs, strict=True)
+            self._pairs = [(_beside(lefts), _beside([right.T for right in rights]).T)]
+        return self._pairs[0]
 
     def blocks(self, like: Array) -> Iterator[tuple[Index, Array]]:
         """Parts of the product, which they are and they: rows, or columns where `like` has those contiguous. Each is
@@ -62,15 +79,15 @@ class Product:
     def __add__(self, other: Any) -> Any:
         """The sum; of two products one product again, of their factors side by side."""
         if isinstance(other, Product):
-            return Product(_beside(self.left, other.left), _beside(self.right.T, other.right.T).T)
+            return Product(*self._pairs[0], *self._pairs[1:], *other._pairs)
         return np.asarray(self) + np.asarray(other)
 
 
-def _beside(one: Array, other: Array) -> Array:
-    """Two matrices' columns in one matrix, in the memory order of the first."""
-    if one.flags.c_contiguous:
-        return np.concatenate([one, other], axis=1)
-    return np.concatenate([one.T, other.T]).T
+def _beside(matrices: Sequence[Array]) -> Array:
+    """The columns of several matrices in one, in the memory order of the first."""
+    if matrices[0].flags.c_contiguous:
+        return np.concatenate(matrices, axis=1)
+    return np.concatenate([matrix.T for matrix in matrices]).T
 
 
 def subtract(target: Array, share: Array | Product) -> None:

@@ -63,26 +63,28 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     """
     if len(batch.x) * network.largest < _ALIGNED:
         return _gradients(network, loss, batch, rng, scale)
-    with Aligned():
-        return _in_parts(network, loss, batch, rng, scale)
+    return _in_parts(network, loss, batch, rng, scale)
 
 
 def _in_parts(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, scale: float) -> Found:
     """`gradients` of a large batch."""
     samples = len(batch.x)
     if samples * network.largest <= _NUMBERS or samples <= _LEAST or network.arrays("state"):
-        return _gradients(network, loss, batch, rng, scale)
+        with Aligned():
+            return _gradients(network, loss, batch, rng, scale)
     most = max(_LEAST, _NUMBERS // network.largest)
     unit = _ROW if most >= _ROW else 1
     most -= most % unit
     total, predictions = 0.0, []
     found: dict[str, Array] = {}
     for part in parts(batch, -(-samples // most), unit):
-        share, prediction, own = _gradients(network, loss, part, rng, scale)
+        with Aligned():
+            share, prediction, own = _gradients(network, loss, part, rng, scale)
+        # What is kept lies elsewhere: among the memory of the parts' arrays it would keep the next ones from theirs.
         total += share
-        predictions.append(prediction)
+        predictions.append(prediction.copy())
         for path, gradient in own.items():
-            collect(found, path, gradient)
+            collect(found, path, gradient.copy() if isinstance(gradient, np.ndarray) else gradient)
     return total, np.concatenate(predictions), found
 
 

@@ -124,8 +124,8 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
         patch.setattr(blas, "SMALL", 1 + seed * 20)
         patch.setattr(blas, "FEW", 1 + seed * 5)
         patch.setattr(shifted, "_LEAST", 0)
-        patch.setattr(conv, "_LONG", 0)
-        patch.setattr(conv, "_SEEN", range(100))
+        patch.setattr(shifted, "_LONG", 0)
+        patch.setattr(shifted, "_SEEN", range(100))
         if near:  # a few rows at a time
             patch.setattr(shifted, "_NEAR", 2 * o * g.output[1] * n)
             shifted._plan.cache_clear()

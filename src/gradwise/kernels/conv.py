@@ -1,19 +1,15 @@
-"""Convolution (cross-correlation, as in every network library) and its two gradients, batch innermost.
-
-Only the kernel's width is copied: columns (H, kw, C, OW*N). Rows h .. h+kh-1 of it lie one behind the other, so they
-are, without a copy, the (kh*kw*C, OW*N) matrix of output row h, and one batched `matmul` over output rows convolves
-(378 against 203 us with all kh*kw copies, 16 -> 16 channels, batch 16). Wide outputs are worked on in blocks of
-columns.
+"""Convolution (cross-correlation, as in every network library) and its two gradients, by whichever way is fastest:
+Winograd's algorithm, shifted views, or patches, of which one batched `matmul` over output rows makes the output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from gradwise.kernels import blas, shifted, winograd
+from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.windows import (
     Geometry,
     bands,
@@ -22,7 +18,6 @@ from gradwise.kernels.windows import (
     images,
     innermost,
     outermost,
-    pad,
     reach,
 )
 from gradwise.typing import Array, Shape
@@ -37,12 +32,6 @@ _CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache 
 # 2 MB of L2, forwards 1650 -> 1320 us, the input's gradient 2110 -> 1540; at batch 128, 3290 -> 2850 and 3640 -> 3390.
 _NEAR, _WIDE = 1 << 17, 128
 _LOW = 8  # rows of a strip of a high image, at the least: it sees kh - 1 rows of the image that the next sees too
-# Where a column of the kernel sees so many rows of numbers, and there are up to 16 filters, OpenBLAS multiplies rows by
-# rows as fast as it can, and the kernel's gradient needs no patches: 16 -> 16 channels on 26 x 26, batch 64, 2500 ->
-# 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
-_SEEN = range(24, 49)
-_FILTERS = 16
-_LONG = 120
 # Numbers of a row from which kernels are best copied to be contiguous, whatever the filters: 16 -> 16 channels, rows of
 # 384, 101 -> 114 GFLOP/s; of fewer that holds but for 16, 32, ... filters: 20 filters, rows of 24, 83 -> 92, 16 of them
 # 98 -> 83.
@@ -66,64 +55,10 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _
     return -(-g.output[1] // count)
 
 
-def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype) -> Iterator[tuple[slice, Array]]:
-    """For each block of `width` output columns: which they are, and their patches (OH, kh*kw*C, OW'*N).
-
-    x : images (C, H, W, N). The patches are a view of a buffer that the next block overwrites.
-    """
-    channels, height, columns, batch = x.shape
-    (top, left), bottom, (kh, kw), sw = g.before, g.after[0], g.window, g.stride[1]
-    rows = x.transpose(1, 0, 2, 3)  # (H, C, W, N)
-    width = min(max(width, 1), g.output[1])
-    buffer: Array | None = None
-    for begin in range(0, g.output[1], width):
-        size = min(width, g.output[1] - begin)
-        if buffer is None or buffer.shape[3] != size:
-            buffer = np.empty((top + height + bottom, kw, channels, size, batch), dtype)
-            buffer[:top] = 0
-            buffer[top + height :] = 0
-        for j in range(kw):
-            first, last, start = reach(begin * sw + j, sw, left, columns, size)
-            target = buffer[top : top + height, j]  # (H, C, OW', N)
-            if first:
-                target[:, :, :first] = 0
-            if last < size:
-                target[:, :, max(last, 0) :] = 0
-            if last > first:
-                target[:, :, first:last] = rows[:, :, start : start + (last - first - 1) * sw + 1 : sw]
-        row, item = buffer.strides[0], buffer.itemsize
-        yield (
-            slice(begin, begin + size),
-            np.ndarray(
-                (g.output[0], kh * kw * channels, size * batch),
-                dtype,
-                buffer,
-                strides=(g.stride[0] * row, size * batch * item, item),
-            ),
-        )
-
-
 def _few(g: Geometry, channels: int, filters: int, batch: int) -> bool:
     """Whether all windows go into one product."""
     row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch
     return row <= _TINY and row * g.output[0] <= blas.SMALL
-
-
-def joined(x: Array, g: Geometry, every: int = 1) -> Array:
-    """The patches of all windows of images (C, H, W, N) side by side, those of every so many rows by themselves:
-    (every, kh*kw*C, OH/every*OW*N). Rows of images that several of those see are copied once.
-    """
-    x = pad(x, g, 0)
-    (channels, _, _, batch), (kh, kw), (height, width) = x.shape, g.window, g.output
-    c, h, w = x.strides[:3]
-    rows = kh + (every - 1) * g.stride[0]
-    shape = (rows, kw, channels, height // every, width, batch)
-    strides = (h, w, c, every * g.stride[0] * h, g.stride[1] * w, x.itemsize)
-    seen = np.ascontiguousarray(np.ndarray(shape, x.dtype, x, strides=strides).reshape(rows, kw * channels, -1))
-    row, number, item = seen.strides
-    return np.ndarray(
-        (every, kh * kw * channels, seen.shape[2]), x.dtype, seen, strides=(g.stride[0] * row, number, item)
-    )
 
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
@@ -163,19 +98,19 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
 def _biased(y: Array, bias: Array | None) -> Array:
     """Outputs by rows (OH, O, OW, N) with the bias added, in place."""
     if bias is not None:
-        rows, row = y.reshape(len(y), -1), np.broadcast_to(bias[:, None, None], y.shape[1:])
-        rows += np.ascontiguousarray(row).reshape(-1)
+        rows = y.reshape(len(y), -1)
+        rows += shifted.row_of(bias, y).reshape(-1)
     return y
 
 
 def laid(x: Array, g: Geometry, filters: int) -> Array:
     """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
-    if _by_rows(g, x.shape[1], filters, len(x), x.dtype):
+    if _takes_rows(g, x.shape[1], filters, len(x), x.dtype):
         return from_rows(by_rows(x))
     return outermost(images(x))
 
 
-def _by_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
+def _takes_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
     """Whether images are taken (H, C, W, N)."""
     return winograd.pays(g, channels, filters, dtype) or shifted.pays(g, channels, filters, batch, dtype)
 
@@ -184,7 +119,7 @@ def _followed(g: Geometry, filters: int, batch: int, dtype: np.dtype) -> bool:
     """Whether a convolution behind, of as many filters of 3 x 3, would take its images by rows."""
     (height, width), window = g.output, (3, 3)
     behind = Geometry(window, (1, 1), (0, 0), (0, 0), g.output, (height - 2, width - 2))
-    return height > 2 and width > 2 and _by_rows(behind, filters, filters, batch, dtype)
+    return height > 2 and width > 2 and _takes_rows(behind, filters, filters, batch, dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -230,8 +165,7 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     if _few(g, channels, filters, len(x)):
         gradient = joined(innermost(x), g)[0].dot(innermost(dy).reshape(filters, -1).T)
         return gradient.reshape(*g.window, channels, filters)
-    long = g.output[1] * len(x) >= _LONG
-    if long and g.stride[1] == 1 and g.window[0] * channels in _SEEN and filters <= _FILTERS:
+    if shifted.pays_backwards(g, channels, filters, len(x)):
         return shifted.kernel_gradient(by_rows(x), _rows(images(dy), slice(0, g.output[1])), g)
     total: Array | None = None
     cotangent = images(dy)  # (O, OH, OW, N)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from gradwise.kernels import blas
-from gradwise.kernels.memory import LINE
 from gradwise.typing import Array
 
 try:
@@ -25,7 +24,6 @@ except ImportError:  # some builds of Python have none
 
 _NAMES = ("scipy_{}gemm_64_", "{}gemm_64_")  # Fortran's; by these names sizes have 64 bits
 _ADDED = 160_000  # multiplications from which BLAS adds a product sooner than NumPy
-_LARGE = 1024  # numbers from which an array is aligned
 
 Multiply = Callable[..., None]
 _NUMBERS: dict[str, Any] = {} if ctypes is None else {"f": ctypes.c_float, "d": ctypes.c_double}
@@ -79,8 +77,8 @@ def prepared(
     scale : float
     """
     to, by, of = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
-    *flags, right_step, left_step, step, one, zero = _given(dtype, sizes, steps, transposed, scale)
-    adding, writing = ((*flags, of, right_step, by, left_step, share, to, step) for share in (one, zero))
+    besides = _given(dtype, sizes, steps, transposed, scale)
+    adding, writing = (_ordered(besides, to, by, of, over) for over in (False, True))
     function = _PRODUCTS[dtype]
 
     def multiply(count: int, target: int, left: int, right: int, over: bool = False) -> None:
@@ -106,6 +104,12 @@ def _given(
     rows, columns, depth, step, left_step, right_step = (size(value) for value in (*sizes, *steps))
     given = *flags, columns, rows, depth, number(scale), right_step, left_step, step, number(1.0), number(0.0)
     return tuple(map(ctypes.byref, given))
+
+
+def _ordered(besides: tuple[Any, ...], target: Any, left: Any, right: Any, over: bool = False) -> tuple[Any, ...]:
+    """All that BLAS is given, in its order: `besides` is what `_given` gives, the others are pointers."""
+    *flags, right_step, left_step, step, one, zero = besides
+    return (*flags, right, right_step, left, left_step, zero if over else one, target, step)
 
 
 def known(dtype: np.dtype) -> bool:
@@ -141,10 +145,9 @@ def subtract(target: Array, left: Array, right: Array) -> bool:
         pointer, of, product = ctypes.c_void_p, ctypes.c_void_p(b), _PRODUCTS[dtype]
         for part in blas.parts(rows, work) if small else [slice(0, rows)]:
             sizes = part.stop - part.start, columns, depth
-            # A single product, as `prepared` makes it, which takes 2 us longer.
-            *flags, right_step, left_step, step, one, _ = _given(dtype, sizes, steps, (turned, right_turned), -1.0)
+            besides = _given(dtype, sizes, steps, (turned, right_turned), -1.0)
             to, by = pointer(c + part.start * columns * item), pointer(a + part.start * apart)
-            product(*flags, of, right_step, by, left_step, one, to, step)
+            product(*_ordered(besides, to, by, of))  # one by one: to prepare several takes 2 us longer
     return True
 
 
@@ -193,15 +196,3 @@ def address(array: Array) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(array.data))  # 0.3 us; what follows takes 1.0
     except TypeError:  # read-only
         return int(array.__array_interface__["data"][0])
-
-
-def aligned_like(array: Array, dtype: np.dtype) -> Array:
-    """An array like that one, in its memory order, which begins where a cache line does: BLAS adds to it faster.
-
-    1024 x 1024, k = 16, 416 -> 308 us.
-    """
-    if not array.flags.forc or array.size < _LARGE:
-        return np.empty_like(array, dtype)
-    memory = np.empty(array.size * dtype.itemsize + LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % LINE
-    return np.ndarray(array.shape, dtype, memory, start, order="C" if array.flags.c_contiguous else "F")

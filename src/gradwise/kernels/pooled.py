@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradwise.kernels import activations, blas, conv
+from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.windows import Geometry, innermost, outermost, pad
 from gradwise.typing import Array
 
@@ -86,13 +87,13 @@ def _pieces(x: Array, g: Geometry, pooling: Geometry, filters: int, dtype: np.dt
     (ph, pw), (height, width), batch = pooling.window, pooling.output, x.shape[3]
     wide = _together(g, pooling)
     if _few(g, pooling, len(x), filters, batch):
-        yield Piece(slice(0, height), slice(0, width), True), conv.joined(x, wide, ph).astype(dtype, copy=False)
+        yield Piece(slice(0, height), slice(0, width), True), joined(x, wide, ph).astype(dtype, copy=False)
         return
     row = ph * pw * filters * batch  # numbers made of a pooled row, for each pooled column
     step = min(width, max(1, _CACHED // row))
     rows = max(1, _CACHED // (row * step))
     starts = range(0, max(1, height - rows // 5), rows)  # a last piece of little goes with the one before
-    for columns, patches in conv.blocks(x, wide, step, dtype):
+    for columns, patches in blocks(x, wide, step, dtype):
         for start, stop in itertools.pairwise((*starts, height)):
             yield Piece(slice(start, stop), columns), patches[ph * start : ph * stop]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradwise.typing import Array, Shape
+from gradwise.typing import Array
 
 Pair = tuple[int, int]
 
@@ -110,18 +110,22 @@ def extent(g: Geometry) -> Pair:
     return g.before[0] + g.image[0] + g.after[0], g.before[1] + g.image[1] + g.after[1]
 
 
-def pad(x: Array, g: Geometry, value: float) -> Array:
-    """Images (C, H, W, N) with the padding of `g` filled with `value`; x itself where there is none."""
+def pad(x: Array, g: Geometry, value: float, height: int = 1) -> Array:
+    """Images (C, H, W, N), or others with the rows along the axis `height`, with the padding of `g` filled with
+    `value`; x itself where there is none.
+    """
     if not any(g.before) and not any(g.after):
         return x
-    (top, left), (height, width) = g.before, g.image
-    shape: Shape = (x.shape[0], *extent(g), x.shape[3])
+    shape = list(x.shape)
+    shape[height], shape[2] = extent(g)
     padded = np.full(shape, value, x.dtype)
-    padded[:, top : top + height, left : left + width] = x
+    crop(padded, g, height)[...] = x
     return padded
 
 
-def crop(padded: Array, g: Geometry) -> Array:
+def crop(padded: Array, g: Geometry, height: int = 1) -> Array:
     """The image part of an array with the padding of `g`: the adjoint of `pad`."""
-    (top, left), (height, width) = g.before, g.image
-    return padded[:, top : top + height, left : left + width]
+    (top, left), (rows, columns) = g.before, g.image
+    inside = slice(top, top + rows)
+    of_rows = padded[inside] if height == 0 else padded[:, inside]
+    return of_rows[:, :, left : left + columns]

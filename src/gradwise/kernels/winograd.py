@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradwise.kernels import blas, gemm
-from gradwise.kernels.windows import Geometry
+from gradwise.kernels.windows import Geometry, crop, pad
 from gradwise.typing import Array
 
 _B = np.array(
@@ -126,20 +126,14 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
         four[1:, :2] += two[:-1]
         over = two[-1]
     padded[4 * tiles :] = over
-    (top, left), (rows_in, columns_in) = g.before, g.image
-    images = padded.reshape(len(padded), channels, width + kw - 1, batch)
-    return images[top : top + rows_in, :, left : left + columns_in]
+    return crop(padded.reshape(len(padded), channels, width + kw - 1, batch), g, height=0)
 
 
 def _tiles(x: Array, g: Geometry) -> tuple[Array, int]:
     """Images (H, C, W, N) with their padding and as many rows as whole tiles see, and how many tiles those are."""
-    tiles, (top, left), (height, width) = -(-g.output[0] // 4), g.before, g.image
-    rows, columns = 4 * tiles + 2, left + width + g.after[1]
-    if (rows, columns) == (height, width):
-        return x, tiles
-    padded = np.zeros((rows, x.shape[1], columns, x.shape[3]), x.dtype)
-    padded[top : top + height, :, left : left + width] = x
-    return padded, tiles
+    tiles = -(-g.output[0] // 4)
+    missing = 4 * tiles + 2 - (g.before[0] + g.image[0] + g.after[0])
+    return pad(x, g._replace(after=(g.after[0] + missing, g.after[1])), 0, height=0), tiles
 
 
 def _patches(transformed: Array, kw: int, columns: slice, batch: int) -> Array:

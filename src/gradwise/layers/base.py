@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradwise import config
 from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
 from gradwise.initializers import Placeholder
-from gradwise.kernels.gemm import aligned_like
+from gradwise.kernels.memory import aligned_like
 from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, RandomState, Shape
 

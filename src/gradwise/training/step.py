@@ -25,8 +25,6 @@ from gradwise.typing import Array
 # F at batch 512 549 -> 411 us, E at 1024 73 -> 51, G at 128 800 -> 700; in four parts E at 128 takes 1.25 of the time.
 _NUMBERS, _LEAST = 640_000, 8
 _ROW = 16  # samples of which each pixel's numbers begin on a cache line: F at 128, in parts of 32 and not of 43, 0.88
-
-
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
 
 
@@ -61,15 +59,11 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     system anew each time, is gone through in parts, which is exact: samples do not know of each other. Layers with
     state get theirs whole.
     """
-    if len(batch.x) * network.largest < _ALIGNED:
-        return _gradients(network, loss, batch, rng, scale)
-    return _in_parts(network, loss, batch, rng, scale)
-
-
-def _in_parts(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator, scale: float) -> Found:
-    """`gradients` of a large batch."""
     samples = len(batch.x)
-    if samples * network.largest <= _NUMBERS or samples <= _LEAST or network.arrays("state"):
+    numbers = samples * network.largest
+    if numbers < _ALIGNED:
+        return _gradients(network, loss, batch, rng, scale)
+    if numbers <= _NUMBERS or samples <= _LEAST or network.arrays("state"):
         with Aligned():
             return _gradients(network, loss, batch, rng, scale)
     most = max(_LEAST, _NUMBERS // network.largest)

@@ -45,7 +45,7 @@ def pays_backwards(g: Geometry, channels: int, filters: int, batch: int) -> bool
 
 def row_of(bias: Array, y: Array) -> Array:
     """bias (O,) -> a row of outputs y (OH, O, OW, N) that is nothing else: (O, OW, N), contiguous."""
-    return np.ascontiguousarray(np.broadcast_to(bias[:, None, None], y.shape[1:]))
+    return bias.repeat(y.shape[2] * y.shape[3]).reshape(y.shape[1:])
 
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:

@@ -18,6 +18,7 @@ import pytest
 import gradwise as gw
 from gradwise import Callback, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, Network, Pullback, ReLU
 from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, ShapeError, WorkerError
+from gradwise.kernels import products
 from gradwise.training import shared
 
 pytest.importorskip("threadpoolctl")
@@ -160,9 +161,12 @@ def test_an_error_in_a_worker_is_the_parents():
 
 
 def wide(n=12):
-    """A network whose first kernel goes as its factors: few samples, many numbers."""
+    """A network of large kernels, one in each memory order, whose gradients are never made whole."""
     rng = np.random.default_rng(0)
-    net = Network([Dense(300), ReLU(), Dense(3)], gw.SoftmaxCrossEntropy(), input_shape=400, random_state=0)
+    layers = [Dense(600), ReLU(), Dense(64), ReLU(), Dense(3)]
+    net = Network(layers, gw.SoftmaxCrossEntropy(), input_shape=400, random_state=0)
+    large = [array for array in net.parameters().values() if array.size >= products.LEAST]
+    assert [array.flags.c_contiguous for array in large] == [False, True]
     return net, rng.random((n, 400), dtype=np.float32), rng.integers(0, 3, n)
 
 
@@ -170,18 +174,66 @@ def wide(n=12):
     "make", [lambda: gw.SGD(0.1), lambda: gw.Adam(0.01, epsilon=1e-3), lambda: gw.SGD(0.1, clip_norm=0.1)]
 )
 @pytest.mark.parametrize("innermost", [False, True])
-def test_large_kernels(make, innermost, method):
+@pytest.mark.parametrize("workers", [2, 3])
+def test_large_kernels(make, innermost, workers, method):
+    """Each process steps its part of them, where a step is a subtraction; the optimiser counts one step."""
     one, x, y = wide()
-    two, _, _ = wide()
+    several, _, _ = wide()
     if innermost:
         x = np.asfortranarray(x)
     steps = [make(), make()]
-    with gw.Workers(two, 2, len(x)) as team:
-        for size in (12, 12, 9, 12):
+    with gw.Workers(several, workers, 9) as team:
+        for size in (9, 9, 4, 12):  # the last is larger than was said
             wanted = one.train_step(x[:size], y[:size], steps[0])
-            assert two.train_step(x[:size], y[:size], steps[1], workers=team) == pytest.approx(wanted, abs=1e-5)
+            assert several.train_step(x[:size], y[:size], steps[1], workers=team) == pytest.approx(wanted, abs=1e-5)
     for path, array in one.parameters().items():
-        np.testing.assert_allclose(two.parameters()[path], array, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(several.parameters()[path], array, rtol=0, atol=1e-4)
+    assert steps[1].steps == 4
+
+
+def test_a_large_kernel_that_is_used_twice():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((20, 200), dtype=np.float32), rng.integers(0, 3, 20)
+    nets = []
+    for workers in (1, 2):
+        twice = Dense(200)
+        layers = [twice, ReLU(), twice, ReLU(), Dense(3)]
+        net = Network(layers, gw.SoftmaxCrossEntropy(), input_shape=200, random_state=0)
+        net.fit(x, y, optimizer=gw.SGD(0.1), epochs=2, batch_size=10, workers=workers, shuffle=False, verbose=False)
+        nets.append(net)
+    close(*nets)
+
+
+@pytest.fixture
+def forked():
+    """Workers start by fork: they have what is patched here."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.skipif("fork" not in METHODS, reason="fork")
+@pytest.mark.usefixtures("forked")
+def test_a_worker_that_dies_while_it_steps(monkeypatch):
+    parent, part = os.getpid(), shared.Factors.part
+    monkeypatch.setattr(shared.Factors, "part", lambda *a: part(*a) if os.getpid() == parent else os._exit(3))
+    net, x, y = wide()
+    with gw.Workers(net, 2, len(x)) as team, pytest.raises(WorkerError) as caught:
+        net.train_step(x, y, gw.SGD(0.1), workers=team)
+    assert "worker 2 of 2 has died (exit code 3)" in str(caught.value)
+    assert "the network has the parameters of a step that is not whole" in str(caught.value)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.usefixtures("forked")
+def test_a_forked_worker_has_one_thread():
+    """BLAS starts its others anew when it is told their number, and they keep a processor busy for a while."""
+    net, x, y = wide()
+    with gw.Workers(net, 2, len(x)) as team:
+        net.train_step(x, y, gw.SGD(0.1), workers=team)
+        (worker,) = [p for p in multiprocessing.active_children() if p.name.startswith("gradwise")]
+        assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
 
 
 def test_a_step_that_was_broken_off_is_not_gone_on_with(monkeypatch):

@@ -25,10 +25,15 @@ class Product:
     A large kernel's gradient is used once, to step the kernel: by BLAS, in place, or, where more is to be done with it,
     a few rows at a time, which stay in the cache. For 1024 x 1024 at batch 16 gradient and step take 0.3 and 0.6 ms, by
     way of an array 2.1.
+
+    Attributes
+    ----------
+    pairs : list of (array, array)
+        The factors; of a sum of products, those of each.
     """
 
     def __init__(self, left: Array, right: Array, *more: tuple[Array, Array]) -> None:
-        self._pairs = [(left, right), *more]
+        self.pairs = [(left, right), *more]
 
     @property
     def left(self) -> Array:
@@ -43,15 +48,20 @@ class Product:
     @property
     def shape(self) -> Shape:
         """Of the product: (m, n)."""
-        left, right = self._pairs[0]
+        left, right = self.pairs[0]
         return len(left), right.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """The sum's terms of each number: k, of all products."""
+        return sum(len(right) for _, right in self.pairs)
 
     def _one(self) -> tuple[Array, Array]:
         """The factors; those of several products are joined once, when they are asked for."""
-        if len(self._pairs) > 1:
-            lefts, rights = zip(*self._pairs, strict=True)
-            self._pairs = [(_beside(lefts), _beside([right.T for right in rights]).T)]
-        return self._pairs[0]
+        if len(self.pairs) > 1:
+            lefts, rights = zip(*self.pairs, strict=True)
+            self.pairs = [(_beside(lefts), _beside([right.T for right in rights]).T)]
+        return self.pairs[0]
 
     def blocks(self, like: Array) -> Iterator[tuple[Index, Array]]:
         """Parts of the product, which they are and they: rows, or columns where `like` has those contiguous. Each is
@@ -79,7 +89,7 @@ class Product:
     def __add__(self, other: Any) -> Any:
         """The sum; of two products one product again, of their factors side by side."""
         if isinstance(other, Product):
-            return Product(*self._pairs[0], *self._pairs[1:], *other._pairs)
+            return Product(*self.pairs[0], *self.pairs[1:], *other.pairs)
         return np.asarray(self) + np.asarray(other)
 
 

@@ -7,34 +7,27 @@ time goes into elementwise steps and small products, which BLAS does not share o
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-import signal
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, WorkerError
+from gradwise.errors import ArgumentError, NonFiniteError, WorkerError
 from gradwise.layers.base import positive
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
-from gradwise.training.shared import NEWS, Block, Kept, Line, Spec, added, held, keep, place, spec, tell
-from gradwise.training.step import Computing, descend, gradients, parts, scale_of, step
+from gradwise.training.serving import Shared, one_blas_thread, serve
+from gradwise.training.shared import LOSS, NEWS, STEP, Block, Factors, Line, Spec, added, place, spec, tell
+from gradwise.training.step import descend, gradients, parts, scale_of, step
 from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
-_LOSS = Spec((1,), "<f8", "C")
-
-
-class _Reply(NamedTuple):
-    """What a worker has made of its part: where its prediction lies, or that itself, and where its gradients do."""
-
-    prediction: Spec | Array
-    gradients: dict[str, Kept]
 
 
 class _Worker:
@@ -81,12 +74,12 @@ class Workers:
             raise ArgumentError(
                 f"layers with state ({', '.join(network.arrays('state'))}) are trained by one process: workers=1."
             )
-        self._limit = _one_blas_thread()
+        self._limit = one_blas_thread()
         self.network: Chain = network
         self._rng: np.random.Generator = network.rng
         self.loss: Loss = network.loss
         self.count = count
-        self._capacity = math.ceil(batch_size / count)
+        self._batch, self._capacity = batch_size, math.ceil(batch_size / count)
         self._spin = _processors() >= count  # whoever waits may not take a processor from one that works
         self._workers: list[_Worker] = []
         self._within = False  # a step, which something may have broken off
@@ -104,15 +97,16 @@ class Workers:
         inputs, outputs, numbers = (8 * self._capacity * math.prod(shape) for shape in shapes)
         places = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
         places |= {place(path): size for path, size in sizes.items()}
+        self._factors = Factors(context, layout, self._batch)
+        shared = Shared(parameters, layout, self._factors, self.count, self._spin)
         seed = _seed(self._rng)
         self._limited = self._limit(limits=1, user_api="blas")
         try:
             for number in range(1, self.count):
                 block, counters = Block(context, places), Line.counters(context)
                 here, there = context.Pipe()
-                shared = (there, counters, block, parameters, layout)
-                arguments = (self.network, self.loss, shared, [*seed, number], self._spin)
-                process = context.Process(target=_serve, args=arguments, daemon=True, name=f"gradwise-{number}")
+                arguments = (self.network, self.loss, shared, number, block, (counters, there), [*seed, number])
+                process = context.Process(target=serve, args=arguments, daemon=True, name=f"gradwise-{number}")
                 process.start()
                 there.close()
                 self._workers.append(_Worker(process, Line(counters, True, here), block))
@@ -159,14 +153,19 @@ class Workers:
             raise WorkerError("a step of these workers was broken off, so they do not go on: start new Workers.")
         self._within = True
         self._share()
-        shares, scale = parts(batch, self.count), scale_of(optimizer, samples)
-        for number, part in enumerate(shares[1:]):
-            self._send(number, part, scale)
+        shares, factor = parts(batch, self.count), optimizer.factor()
+        scale = scale_of(factor, samples)
+        ends = list(itertools.accumulate(len(share.x) for share in shares))
+        rows = [slice(end - len(share.x), end) for end, share in zip(ends, shares, strict=True)]
+        for number in range(len(self._workers)):
+            self._send(number, shares[number + 1], scale, (rows[number + 1], samples))
         error: Exception | None = None
         total, predictions = 0.0, []
         found: dict[str, Any] = {}
+        products: tuple[str, ...] = ()
         try:
             total, prediction, found = gradients(self.network, self.loss, shares[0], rng, scale)
+            products = self._factors.take(found, rows[0], samples)
             predictions.append(prediction)
         except (ValueError, TypeError) as own:
             error = own
@@ -175,18 +174,37 @@ class Workers:
             if isinstance(reply, Exception):
                 error = error or reply
             elif error is None:
-                total += float(worker.block.view("loss", _LOSS)[0])
+                total += float(worker.block.view("loss", LOSS)[0])
                 at = reply.prediction
                 predictions.append(worker.block.view("prediction", at) if isinstance(at, Spec) else at)
                 for path, kept in reply.gradients.items():
-                    found[path] = added(found[path], held(worker.block, path, kept))
+                    found[path] = added(found[path], worker.block, path, kept)
+        if error is None and not math.isfinite(total):
+            error = NonFiniteError(f"the loss is {total}.")
+        if error is None:
+            self._descend(optimizer, found, products, samples, factor is not None)
         self._within = False
         if error is not None:
             raise error
-        if not math.isfinite(total):
-            raise NonFiniteError(f"the loss is {total}.")
-        descend(self.network, optimizer, found)
         return total / samples, np.concatenate(predictions)
+
+    def _descend(
+        self, optimizer: Optimizer, found: dict[str, Any], products: tuple[str, ...], samples: int, multiplied: bool
+    ) -> None:
+        """The optimiser's step. Where it is but a subtraction, each process steps its part of the large kernels."""
+        together = self.count if products and multiplied else 1
+        for number in range(together - 1):
+            worker = self._workers[number]
+            try:
+                tell(worker.line, worker.block, "task", news=STEP)
+            except OSError:
+                raise self._gone(number, stepping=True) from None
+        shares = {path: self._factors.part(path, samples, 0, together) for path in products}
+        found |= {path: gradient for path, (_, gradient) in shares.items()}
+        where = {path: part for path, (part, _) in shares.items()}
+        descend(self.network, optimizer, found, multiplied, where if together > 1 else {})
+        for number in range(together - 1):
+            self._wait(number, stepping=True)
 
     def _share(self) -> None:
         """Parameters that somebody has assigned anew move to shared memory again."""
@@ -195,14 +213,14 @@ class Workers:
                 self._views[path][...] = getattr(owner, name)
                 object.__setattr__(owner, name, self._views[path])
 
-    def _send(self, number: int, part: Batch, scale: float) -> None:
+    def _send(self, number: int, part: Batch, scale: float, place: tuple[slice, int]) -> None:
         """Put a part where the worker finds it; a message tells what lies there only where that has changed."""
         worker = self._workers[number]
         arrays: dict[str, Any] = {"x": part.x, "y": part.y, "weight": part.weight}
         for name, array in arrays.items():
             if array is not None:
                 arrays[name] = worker.block.put(name, array) or array  # what is too large goes by the message itself
-        task = (arrays, scale)
+        task = (arrays, scale, place)
         same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
         try:
             tell(worker.line, worker.block, "task", *(() if same else (task,)))
@@ -218,17 +236,18 @@ class Workers:
             worker.reply = worker.line.message()
         return worker.reply
 
-    def _wait(self, number: int) -> None:
+    def _wait(self, number: int, stepping: bool = False) -> None:
         worker = self._workers[number]
         if not worker.line.wait(worker.process.sentinel, self._spin):
-            raise self._gone(number)
+            raise self._gone(number, stepping)
 
-    def _gone(self, number: int) -> WorkerError:
+    def _gone(self, number: int, stepping: bool = False) -> WorkerError:
         process = self._workers[number].process
         process.join(_PATIENCE)
+        state = "the last whole step" if not stepping else "a step that is not whole: its part may be of the one before"
         return WorkerError(
             f"worker {number + 2} of {self.count} has died (exit code {process.exitcode}): training has ended, and the"
-            " network has the parameters of the last whole step. Out of memory? Then train with fewer workers."
+            f" network has the parameters of {state}. Out of memory? Then train with fewer workers."
         )
 
 
@@ -244,48 +263,3 @@ def _seed(rng: np.random.Generator) -> list[int]:
 
     state = json.dumps(rng.bit_generator.state, default=lambda value: value.tolist(), sort_keys=True)
     return list(hashlib.sha256(state.encode()).digest())
-
-
-def _one_blas_thread() -> Any:
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        raise MissingExtraError("training with several workers", "threadpoolctl", "parallel") from None
-    return threadpool_limits
-
-
-def _serve(network: Chain, loss: Loss, shared: tuple[Any, ...], seed: list[int], spin: bool) -> None:
-    """A worker's life: gradients of each part it is sent, until it is told to end or its parent has gone."""
-    import multiprocessing
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    _one_blas_thread()(limits=1, user_api="blas")
-    pipe, counters, block, parameters, layout = shared
-    line = Line(counters, False, pipe)
-    for path, (owner, name) in network.owners().items():
-        object.__setattr__(owner, name, parameters.view(path, layout[path]))
-    rng = np.random.default_rng(seed)
-    parent: Any = multiprocessing.parent_process()
-    task: Any = None
-    said: Any = None
-    line.ring()
-    while line.wait(parent.sentinel, spin):
-        if block.view("task", NEWS)[0]:
-            task = line.message()
-        if task is None:
-            return
-        arrays, scale = task
-        batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in arrays.items()))
-        reply: Any
-        try:
-            with Computing():
-                total, prediction, found = gradients(network, loss, batch, rng, scale)
-            block.view("loss", _LOSS)[0] = total
-            at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
-            kept = {path: keep(block, path, gradient, layout[path].dtype) for path, gradient in found.items()}
-            reply = _Reply(at, kept)
-        except (ValueError, TypeError) as error:
-            reply = error
-        same = isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) and reply == said
-        said = reply if isinstance(reply, _Reply) and isinstance(reply.prediction, Spec) else None
-        tell(line, block, "reply", *(() if same else (reply,)))

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from gradwise.kernels.products import Product
-from gradwise.typing import Array, Shape
+from gradwise.typing import Array, Index, Shape
 
 _SPIN = 2e-3  # seconds of looking at a counter before sleep: a counter is seen after 1 us, who sleeps is up after 60
 _NAP = 0.05  # seconds of sleep after which the counter is looked at again, whatever came
@@ -34,8 +34,9 @@ class Spec(NamedTuple):
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-NEWS = Spec((1,), "<i8", "C")  # whether a message comes with a ring
-Kept = tuple[Spec, ...]  # where a gradient lies, or the two factors whose product it is
+LOSS = Spec((1,), "<f8", "C")
+NEWS = Spec((1,), "<i8", "C")  # whether a message comes with a ring,
+STEP = 2  # or that the worker is to step its parts of large kernels
 
 
 def spec(array: Array) -> Spec:
@@ -164,44 +165,92 @@ class Line:
                 pass
 
 
-def place(path: str) -> str:
-    """Where in a worker's block the gradient of a parameter lies."""
-    return f"gradient of {path}"
+class Factors:
+    """The factors of large kernels' gradients: of all processes, side by side. Nobody makes the gradient itself.
+
+    Each writes its samples' columns of the left factor and rows of the right. Goes to a new process as an argument.
+
+    Parameters
+    ----------
+    context : multiprocessing context
+    layout : mapping
+        Path -> the spec of that parameter.
+    capacity : int
+        How many samples there can be.
+    """
+
+    def __init__(self, context: Any, layout: Mapping[str, Spec], capacity: int) -> None:
+        self._layout = {path: of for path, of in layout.items() if len(of.shape) == 2}
+        ends = {(path, end): self._factor(path, end, capacity) for path in self._layout for end in (0, 1)}
+        self._block = Block(context, {_end(*which): of.nbytes for which, of in ends.items()})
+        self._capacity = capacity
+
+    def take(self, found: dict[str, Any], own: slice, samples: int) -> tuple[str, ...]:
+        """Keep the products among a process's gradients, and take them out of `found`; which those are.
+
+        own : its samples, of so many that all have. A kernel that is used twice has more rows, and stays where it is.
+        """
+        if samples > self._capacity:
+            return ()
+        taken = []
+        for path, gradient in list(found.items()):
+            if isinstance(gradient, Product) and gradient.depth == own.stop - own.start:
+                left, right = self._views(path, samples)
+                first = own.start
+                for own_left, own_right in gradient.pairs:
+                    last = first + len(own_right)
+                    left[:, first:last], right[first:last] = own_left, own_right
+                    first = last
+                del found[path]
+                taken.append(path)
+        return tuple(taken)
+
+    def part(self, path: str, samples: int, number: int, count: int) -> tuple[Index, Product]:
+        """Which rows of a kernel process `number` of `count` steps, or columns where those are contiguous; and their
+        gradient.
+        """
+        left, right = self._views(path, samples)
+        of = self._layout[path]
+        size = of.shape[1 if of.order == "F" else 0]
+        own = slice(size * number // count, size * (number + 1) // count)
+        if of.order == "F":
+            return (slice(None), own), Product(left, right[:, own])
+        return own, Product(left[own], right)
+
+    def _views(self, path: str, samples: int) -> tuple[Array, Array]:
+        left, right = (self._block.view(_end(path, end), self._factor(path, end, samples)) for end in (0, 1))
+        return left, right
+
+    def _factor(self, path: str, end: int, samples: int) -> Spec:
+        of = self._layout[path]
+        return Spec((samples, of.shape[1]) if end else (of.shape[0], samples), of.dtype, "C")
 
 
-def tell(line: Line, block: Block, what: str, *message: Any) -> None:
-    """Ring, with a message or without."""
-    block.view(what, NEWS)[0] = len(message)
+def _end(path: str, end: int) -> str:
+    return f"{('left', 'right')[end]} of {path}"
+
+
+def tell(line: Line, block: Block, what: str, *message: Any, news: int | None = None) -> None:
+    """Ring, with a message, without, or with news that are a number."""
+    block.view(what, NEWS)[0] = len(message) if news is None else news
     if message:
         line.send(message[0])
     line.ring()
 
 
-def keep(block: Block, path: str, gradient: Any, dtype: str) -> Kept:
-    """Put a gradient, in its parameter's dtype, where the parent finds it; of a product the factors, if smaller."""
-    where = place(path)
-    if isinstance(gradient, Product):
-        left, right = spec(gradient.left), spec(gradient.right)
-        if 2 * (left.nbytes + right.nbytes) <= block.sizes[where]:
-            block.view(where, left)[...] = gradient.left
-            block.view(where, right, left.nbytes)[...] = gradient.right
-            return left, right
+def place(path: str) -> str:
+    """Where in a worker's block the gradient of a parameter lies."""
+    return f"gradient of {path}"
+
+
+def keep(block: Block, path: str, gradient: Any, dtype: str) -> Spec:
+    """Put a gradient, in its parameter's dtype, where the parent finds it."""
     array = np.asarray(gradient).astype(dtype, copy=False)
-    block.put(where, array)
-    return (spec(array),)
+    block.put(place(path), array)
+    return spec(array)
 
 
-def held(block: Block, path: str, kept: Kept) -> Any:
-    """What `keep` put there."""
-    where = place(path)
-    if len(kept) == 1:
-        return block.view(where, kept[0])
-    return Product(block.view(where, kept[0]), block.view(where, kept[1], kept[0].nbytes))
-
-
-def added(own: Any, other: Any) -> Any:
-    """The sum of two gradients, in the memory of the other where that is an array."""
-    if isinstance(own, Product) and isinstance(other, Product):
-        return own + other
-    array = np.asarray(other)
-    return np.add(np.asarray(own), array, out=array)
+def added(own: Any, block: Block, path: str, kept: Spec) -> Array:
+    """The sum of a gradient and what `keep` put there, in the memory of that."""
+    other = block.view(place(path), kept)
+    return np.add(np.asarray(own), other, out=other)

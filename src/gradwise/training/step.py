@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from contextvars import Token
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
 from gradwise.training.diagnosis import first_not_finite
-from gradwise.typing import Array
+from gradwise.typing import Array, Index
 
 # Numbers handed on that go together, and samples that do, whatever they are. Of the benchmarks' networks a sample takes
 # F at batch 512 549 -> 411 us, E at 1024 73 -> 51, G at 128 800 -> 700; in four parts E at 128 takes 1.25 of the time.
@@ -114,20 +116,31 @@ def _gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generato
     return total, output, found
 
 
-def scale_of(optimizer: Optimizer, samples: int) -> float:
+def scale_of(factor: float | None, samples: int) -> float:
     """What a batch's gradients are scaled by: to their mean, and by the optimiser's factor where it has one."""
-    factor = optimizer.factor()
     return (1.0 if factor is None else float(factor)) / samples
 
 
-def descend(network: Chain, optimizer: Optimizer, found: dict[str, Array]) -> None:
-    """The optimiser's step along gradients of that scale: each parameter that has one, in place."""
+def descend(
+    network: Chain,
+    optimizer: Optimizer,
+    found: Mapping[str, Any],
+    multiplied: bool,
+    where: Mapping[str, Index] = MappingProxyType({}),
+) -> None:
+    """The optimiser's step along gradients of that scale: each parameter that has one, in place.
+
+    multiplied : whether the scale has the optimiser's factor in it.
+    where : the parts of parameters that gradients are of, for those of which they are of a part.
+    """
     owners = network.owners(look=False)  # the gradients' sweep has just looked
     parameters = {path: getattr(*owners[path]) for path in found}
-    if optimizer.factor() is None:
-        optimizer.step(parameters, found)
-    else:
+    for path, part in where.items():
+        parameters[path] = parameters[path][part]
+    if multiplied:
         optimizer.step_multiplied(parameters, found)
+    else:
+        optimizer.step(parameters, found)
 
 
 def step(
@@ -137,7 +150,7 @@ def step(
 
     A loss that is not finite changes nothing.
     """
-    samples = len(batch.x)
-    total, prediction, found = gradients(network, loss, batch, rng, scale_of(optimizer, samples))
-    descend(network, optimizer, found)
+    samples, factor = len(batch.x), optimizer.factor()
+    total, prediction, found = gradients(network, loss, batch, rng, scale_of(factor, samples))
+    descend(network, optimizer, found, factor is not None)
     return total / samples, prediction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -58,6 +59,17 @@ def scattered(shares, x, g):
     return total[:, :, top : top + height, left : left + width]
 
 
+@contextmanager
+def choosing(**values):
+    """Constants of `conv` by which it chooses a way; what it has worked out by others is forgotten."""
+    conv._plan.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setattr(conv, name, value)
+        yield patch
+    conv._plan.cache_clear()
+
+
 @pytest.mark.parametrize("few", [True, False])  # all windows in one product, or row by row
 @given(
     st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.booleans(),
@@ -70,12 +82,8 @@ def test_convolution(few, n, c, o, height, width, window, stride, padding, high,
     x = images(n, c, height, width, seed)
     draw = np.random.default_rng(seed)
     kernel, bias = draw.standard_normal((*window, c, o)), draw.standard_normal(o)
-    with pytest.MonkeyPatch.context() as patch:
-        if not few:
-            patch.setattr(conv, "_TINY", 0)
-        if high:  # in strips of two rows
-            patch.setattr(conv, "_NEAR", 1)
-            patch.setattr(conv, "_LOW", 2)
+    strips = {"_NEAR": 1, "_LOW": 2} if high else {}  # of two rows
+    with choosing(**strips, **({} if few else {"_TINY": 0})):
         view = patches(x, g)
         np.testing.assert_allclose(
             conv.convolve(x, kernel, bias, g),
@@ -99,9 +107,7 @@ def test_convolution_without_its_padding(n, c, o, height, width, window, stride,
         return
     x = images(n, c, height, width, seed, whole=True)
     kernel = np.random.default_rng(seed).integers(-5, 5, (*window, c, o)).astype(float)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "_TINY", 0)
-        patch.setattr(conv, "_EDGE", 0)
+    with choosing(_TINY=0, _EDGE=0):
         found = conv.convolve(x, kernel, None, g)
     np.testing.assert_array_equal(found, np.einsum("nchwkl,klco->nohw", patches(x, g), kernel))
 
@@ -120,7 +126,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
     kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
     wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
     back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
-    with pytest.MonkeyPatch.context() as patch:
+    with choosing() as patch:
         patch.setattr(blas, "SMALL", 1 + seed * 20)
         patch.setattr(blas, "FEW", 1 + seed * 5)
         patch.setattr(shifted, "_LEAST", 0)
@@ -128,7 +134,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
         patch.setattr(shifted, "_SEEN", range(100))
         if near:  # a few rows at a time
             patch.setattr(shifted, "_NEAR", 2 * o * g.output[1] * n)
-            shifted._plan.cache_clear()
+        shifted._plan.cache_clear()
         np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
         np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
         np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)

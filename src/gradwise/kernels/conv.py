@@ -5,6 +5,7 @@ Winograd's algorithm, shifted views, or patches, of which one batched `matmul` o
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,47 @@ _SHORT = 64
 _EDGE = 50_000
 
 
+class _Plan(NamedTuple):
+    """How a convolution of images of one shape goes, and its kernel's gradient."""
+
+    forwards: Literal["winograd", "shifted", "joined", "patches"]
+    backwards: Literal["winograd", "shifted", "joined", "patches"]
+    rows: bool  # whether the output lies by rows, for the convolution behind, where it need not
+    contiguous: bool  # whether the kernel is copied to be so
+    width: int  # output columns that are worked on at a time
+    strips: list[tuple[slice, slice, Geometry]]
+    banded: bool  # whether products leave out what lies in the padding
+
+
+@lru_cache(maxsize=1024)
+def _plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> _Plan:
+    """Looked up, not worked out again: a step of F at batch 8 asks 17 times."""
+    (kh, kw), tall = g.window, winograd.pays(g, channels, filters, dtype)
+    row = kh * kw * channels * filters * g.output[1] * batch  # multiplications of an output row
+    few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
+    others: Literal["joined", "patches"] = "joined" if few else "patches"
+    by_shifts = shifted.pays(g, channels, filters, batch, dtype)
+    back_by_shifts = not few and shifted.pays_backwards(g, channels, filters, batch)
+    width = _width(g, channels, filters, batch)
+    copied = kw * channels * min(width, g.output[1]) * batch  # numbers of a row's patches
+    (height, columns), window = g.output, (3, 3)
+    behind = Geometry(window, (1, 1), (0, 0), (0, 0), g.output, (height - 2, columns - 2))  # of as many filters
+    return _Plan(
+        "winograd" if tall else "shifted" if by_shifts else others,
+        "winograd" if tall else "shifted" if back_by_shifts else others,
+        min(height, columns) > 2 and _takes_rows(behind, filters, filters, batch, dtype),
+        bool(filters % 16) or min(width, columns) * batch >= _SHORT,
+        width,
+        _strips(g, max(_LOW, 2 * _NEAR // copied)),
+        copied * filters > _EDGE,
+    )
+
+
+def _takes_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
+    """Whether images are taken (H, C, W, N)."""
+    return winograd.pays(g, channels, filters, dtype) or shifted.pays(g, channels, filters, batch, dtype)
+
+
 def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
     """How many output columns to work on at a time: as many as keep the products small and their patches near, but
     their matrices at least `narrow` wide; else as many as stay in the cache.
@@ -55,74 +97,6 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _
     return -(-g.output[1] // count)
 
 
-def _few(g: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether all windows go into one product."""
-    row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch
-    return row <= _TINY and row * g.output[0] <= blas.SMALL
-
-
-def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
-    """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> (N, O, OH, OW), in NumPy's promotion of x and kernel."""
-    dtype = np.result_type(x, kernel)
-    kh, kw, channels, filters = kernel.shape
-    if winograd.pays(g, channels, filters, dtype):
-        return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
-    batch = len(x)
-    if shifted.pays(g, channels, filters, batch, dtype):
-        return from_rows(shifted.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), bias, g))
-    width = _width(g, channels, filters, batch)
-    matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
-    if filters % 16 or min(width, g.output[1]) * batch >= _SHORT:
-        matrix = np.ascontiguousarray(matrix)
-    rows, (height, columns) = _followed(g, filters, batch, dtype), g.output
-    y = np.empty((height, filters, columns, batch) if rows else (filters, height, columns, batch), dtype)
-    if _few(g, channels, filters, batch):
-        patches = joined(innermost(x), g, height if rows else 1)
-        np.matmul(matrix, patches, out=y.reshape(len(patches), filters, -1))
-    else:
-        row = kw * channels * min(width, columns) * batch  # numbers of a row's patches
-        given, whole = images(x), [(slice(None), (0, kh))]
-        for strip, seen, own in _strips(g, max(_LOW, 2 * _NEAR // row)):
-            for part, patches in blocks(given[:, seen], own, width, dtype):
-                target = _rows(y.transpose(1, 0, 2, 3) if rows else y, part)[strip]
-                for band, (low, high) in bands(own) if row * filters > _EDGE else whole:
-                    inside = slice(low * kw * channels, high * kw * channels)
-                    np.matmul(matrix[:, inside], patches[band, inside], out=target[band])
-    if rows:
-        return from_rows(_biased(y, bias))
-    if bias is not None:
-        y += bias[:, None, None, None]
-    return outermost(y)
-
-
-def _biased(y: Array, bias: Array | None) -> Array:
-    """Outputs by rows (OH, O, OW, N) with the bias added, in place."""
-    if bias is not None:
-        rows = y.reshape(len(y), -1)
-        rows += shifted.row_of(bias, y).reshape(-1)
-    return y
-
-
-def laid(x: Array, g: Geometry, filters: int) -> Array:
-    """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
-    if _takes_rows(g, x.shape[1], filters, len(x), x.dtype):
-        return from_rows(by_rows(x))
-    return outermost(images(x))
-
-
-def _takes_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
-    """Whether images are taken (H, C, W, N)."""
-    return winograd.pays(g, channels, filters, dtype) or shifted.pays(g, channels, filters, batch, dtype)
-
-
-def _followed(g: Geometry, filters: int, batch: int, dtype: np.dtype) -> bool:
-    """Whether a convolution behind, of as many filters of 3 x 3, would take its images by rows."""
-    (height, width), window = g.output, (3, 3)
-    behind = Geometry(window, (1, 1), (0, 0), (0, 0), g.output, (height - 2, width - 2))
-    return height > 2 and width > 2 and _takes_rows(behind, filters, filters, batch, dtype)
-
-
-@lru_cache(maxsize=1024)
 def _strips(g: Geometry, most: int) -> list[tuple[slice, slice, Geometry]]:
     """The output rows in strips of up to `most`: which those are, which rows of the image they see, and the geometry of
     the one on the other. 16 -> 16 channels on 100 x 100 at batch 8: 4.6 -> 3.7 ms.
@@ -143,6 +117,52 @@ def _strips(g: Geometry, most: int) -> list[tuple[slice, slice, Geometry]]:
     return strips
 
 
+def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
+    """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> (N, O, OH, OW), in NumPy's promotion of x and kernel."""
+    dtype = np.result_type(x, kernel)
+    (kh, kw, channels, filters), batch = kernel.shape, len(x)
+    plan = _plan(g, channels, filters, batch, dtype)
+    if plan.forwards == "winograd":
+        return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
+    if plan.forwards == "shifted":
+        return from_rows(shifted.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), bias, g))
+    matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
+    if plan.contiguous:
+        matrix = np.ascontiguousarray(matrix)
+    height, columns = g.output
+    y = np.empty((height, filters, columns, batch) if plan.rows else (filters, height, columns, batch), dtype)
+    if plan.forwards == "joined":
+        patches = joined(innermost(x), g, height if plan.rows else 1)
+        np.matmul(matrix, patches, out=y.reshape(len(patches), filters, -1))
+    else:
+        given, whole = images(x), [(slice(None), (0, kh))]
+        for strip, seen, own in plan.strips:
+            for part, patches in blocks(given[:, seen], own, plan.width, dtype, not plan.banded):
+                target = _rows(y.transpose(1, 0, 2, 3) if plan.rows else y, part)[strip]
+                for band, (low, high) in bands(own) if plan.banded else whole:
+                    inside = slice(low * kw * channels, high * kw * channels)
+                    np.matmul(matrix[:, inside], patches[band, inside], out=target[band])
+    if plan.rows:
+        return from_rows(_biased(y, bias))
+    if bias is not None:
+        y += bias[:, None, None, None]
+    return outermost(y)
+
+
+def _biased(y: Array, bias: Array | None) -> Array:
+    """Outputs by rows (OH, O, OW, N) with the bias added, in place."""
+    if bias is not None:
+        rows = y.reshape(len(y), -1)
+        rows += shifted.row_of(bias, y).reshape(-1)
+    return y
+
+
+def laid(x: Array, g: Geometry, filters: int) -> Array:
+    """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
+    plan = _plan(g, x.shape[1], filters, len(x), x.dtype)
+    return from_rows(by_rows(x)) if plan.forwards in ("winograd", "shifted") else outermost(images(x))
+
+
 def _rows(x: Array, part: slice) -> Array:
     """Images (C, H, W, N), contiguous or by rows -> the view (H, C, W'*N) of a part of their columns: a matrix for each
     row.
@@ -160,12 +180,13 @@ def _rows(x: Array, part: slice) -> Array:
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     """x (N, C, H, W), dy (N, O, OH, OW) -> (kh, kw, C, O), summed over the batch."""
     channels, filters = x.shape[1], dy.shape[1]
-    if winograd.pays(g, channels, filters, np.result_type(x, dy)):
+    way = _plan(g, channels, filters, len(x), np.result_type(x, dy)).backwards
+    if way == "winograd":
         return winograd.kernel_gradient(by_rows(x), by_rows(dy), g)
-    if _few(g, channels, filters, len(x)):
+    if way == "joined":
         gradient = joined(innermost(x), g)[0].dot(innermost(dy).reshape(filters, -1).T)
         return gradient.reshape(*g.window, channels, filters)
-    if shifted.pays_backwards(g, channels, filters, len(x)):
+    if way == "shifted":
         return shifted.kernel_gradient(by_rows(x), _rows(images(dy), slice(0, g.output[1])), g)
     total: Array | None = None
     cotangent = images(dy)  # (O, OH, OW, N)
@@ -195,16 +216,25 @@ def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
 
 def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     """Dy (N, O, OH, OW), kernel (kh, kw, C, O) -> (N, C, H, W): the adjoint of `convolve` by its input."""
-    inner = (g.window[0] - 1 - g.before[0], g.window[1] - 1 - g.before[1])
-    after = (g.window[0] - 1 - g.after[0], g.window[1] - 1 - g.after[1])
     channels, filters = kernel.shape[2:]
     if filters > channels and winograd.pays(g, channels, filters, np.result_type(dy, kernel)):
         return from_rows(winograd.input_gradient(by_rows(dy), kernel, g))
-    if g.stride == (1, 1) and min(*inner, *after) >= 0:
-        # Stride 1: the full correlation of dy with the kernel turned by 180 degrees.
-        turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, O, C)
-        return convolve(dy, turned, None, Geometry(g.window, (1, 1), inner, after, g.output, g.image))
-    return _scattered(dy, kernel, g)
+    full = _full(g)
+    if full is None:
+        return _scattered(dy, kernel, g)
+    # The correlation of dy with the kernel turned by 180 degrees.
+    turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, O, C)
+    return convolve(dy, turned, None, full)
+
+
+@lru_cache(maxsize=1024)
+def _full(g: Geometry) -> Geometry | None:
+    """Of stride 1: where the turned kernel lies on dy, such that each image place is seen by all windows it was in."""
+    inner = (g.window[0] - 1 - g.before[0], g.window[1] - 1 - g.before[1])
+    after = (g.window[0] - 1 - g.after[0], g.window[1] - 1 - g.after[1])
+    if g.stride != (1, 1) or min(*inner, *after) < 0:
+        return None
+    return Geometry(g.window, (1, 1), inner, after, g.output, g.image)
 
 
 def _scattered(dy: Array, kernel: Array, g: Geometry) -> Array:

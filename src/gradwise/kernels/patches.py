@@ -16,10 +16,11 @@ from gradwise.kernels.windows import Geometry, pad, reach
 from gradwise.typing import Array
 
 
-def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype) -> Iterator[tuple[slice, Array]]:
+def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = True) -> Iterator[tuple[slice, Array]]:
     """For each block of `width` output columns: which they are, and their patches (OH, kh*kw*C, OW'*N).
 
     x : images (C, H, W, N). The patches are a view of a buffer that the next block overwrites.
+    edges : whether the padding above and below is filled in; who leaves it out of the products has no need of it.
     """
     channels, height, columns, batch = x.shape
     (top, left), bottom, (kh, kw), sw = g.before, g.after[0], g.window, g.stride[1]
@@ -30,8 +31,9 @@ def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype) -> Iterator[tuple
         size = min(width, g.output[1] - begin)
         if buffer is None or buffer.shape[3] != size:
             buffer = np.empty((top + height + bottom, kw, channels, size, batch), dtype)
-            buffer[:top] = 0
-            buffer[top + height :] = 0
+            if edges:
+                buffer[:top] = 0
+                buffer[top + height :] = 0
         for j in range(kw):
             first, last, start = reach(begin * sw + j, sw, left, columns, size)
             target = buffer[top : top + height, j]  # (H, C, OW', N)

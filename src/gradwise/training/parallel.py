@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from gradwise.errors import ArgumentError, NonFiniteError, WorkerError
+from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, WorkerError
 from gradwise.layers.base import positive
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
-from gradwise.training.serving import Shared, one_blas_thread, serve
+from gradwise.training.serving import Shared, serve
 from gradwise.training.shared import LOSS, NEWS, STEP, Block, Factors, Line, Spec, added, place, spec, tell
 from gradwise.training.step import descend, gradients, parts, scale_of, step
 from gradwise.typing import Array
@@ -74,7 +74,7 @@ class Workers:
             raise ArgumentError(
                 f"layers with state ({', '.join(network.arrays('state'))}) are trained by one process: workers=1."
             )
-        self._limit = one_blas_thread()
+        self._limit = _one_blas_thread()
         self.network: Chain = network
         self._rng: np.random.Generator = network.rng
         self.loss: Loss = network.loss
@@ -263,3 +263,12 @@ def _seed(rng: np.random.Generator) -> list[int]:
 
     state = json.dumps(rng.bit_generator.state, default=lambda value: value.tolist(), sort_keys=True)
     return list(hashlib.sha256(state.encode()).digest())
+
+
+def _one_blas_thread() -> Any:
+    """threadpoolctl's function that limits BLAS to so many threads."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise MissingExtraError("training with several workers", "threadpoolctl", "parallel") from None
+    return threadpool_limits

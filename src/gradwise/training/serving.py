@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwise.errors import MissingExtraError
 from gradwise.kernels.products import subtract
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
@@ -33,15 +32,6 @@ class Reply(NamedTuple):
     prediction: Spec | Array
     gradients: dict[str, Spec]
     products: tuple[str, ...]  # those whose factors lie beside the others'
-
-
-def one_blas_thread() -> Any:
-    """threadpoolctl's function that limits BLAS to so many threads."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        raise MissingExtraError("training with several workers", "threadpoolctl", "parallel") from None
-    return threadpool_limits
 
 
 def _calm() -> None:

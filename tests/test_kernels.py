@@ -61,13 +61,16 @@ def scattered(shares, x, g):
 
 @contextmanager
 def choosing(**values):
-    """Constants of `conv` by which it chooses a way; what it has worked out by others is forgotten."""
-    conv._plan.cache_clear()
+    """Constants of `conv` by which it chooses a way; what has been worked out by others is forgotten."""
+    plans = conv._plan, shifted._plan, shifted._products
+    for plan in plans:
+        plan.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(conv, name, value)
         yield patch
-    conv._plan.cache_clear()
+    for plan in plans:
+        plan.cache_clear()
 
 
 @pytest.mark.parametrize("few", [True, False])  # all windows in one product, or row by row
@@ -134,7 +137,6 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
         patch.setattr(shifted, "_SEEN", range(100))
         if near:  # a few rows at a time
             patch.setattr(shifted, "_NEAR", 2 * o * g.output[1] * n)
-        shifted._plan.cache_clear()
         np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
         np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
         np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)
@@ -145,7 +147,6 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
             np.testing.assert_array_equal(
                 conv.sample_kernel_gradients(x, given, g), np.einsum("nchwkl,nohw->nklco", view, dy)
             )
-    shifted._plan.cache_clear()
 
 
 @pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")

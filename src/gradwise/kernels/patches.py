@@ -9,6 +9,7 @@ columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,8 +23,8 @@ def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = Tru
     x : images (C, H, W, N). The patches are a view of a buffer that the next block overwrites.
     edges : whether the padding above and below is filled in; who leaves it out of the products has no need of it.
     """
-    channels, height, columns, batch = x.shape
-    (top, left), bottom, (kh, kw), sw = g.before, g.after[0], g.window, g.stride[1]
+    channels, height, _, batch = x.shape
+    top, bottom, (kh, kw) = g.before[0], g.after[0], g.window
     rows = x.transpose(1, 0, 2, 3)  # (H, C, W, N)
     width = min(max(width, 1), g.output[1])
     buffer: Array | None = None
@@ -34,15 +35,11 @@ def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = Tru
             if edges:
                 buffer[:top] = 0
                 buffer[top + height :] = 0
-        for j in range(kw):
-            first, last, start = reach(begin * sw + j, sw, left, columns, size)
+        for j, (padding, inside, seen) in enumerate(_columns(g, begin, size)):
             target = buffer[top : top + height, j]  # (H, C, OW', N)
-            if first:
-                target[:, :, :first] = 0
-            if last < size:
-                target[:, :, max(last, 0) :] = 0
-            if last > first:
-                target[:, :, first:last] = rows[:, :, start : start + (last - first - 1) * sw + 1 : sw]
+            for part in padding:
+                target[:, :, part] = 0
+            target[:, :, inside] = rows[:, :, seen]
         row, item = buffer.strides[0], buffer.itemsize
         yield (
             slice(begin, begin + size),
@@ -53,6 +50,24 @@ def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = Tru
                 strides=(g.stride[0] * row, size * batch * item, item),
             ),
         )
+
+
+@lru_cache(maxsize=1024)
+def _columns(g: Geometry, begin: int, size: int) -> list[tuple[list[slice], slice, slice]]:
+    """For each column of the kernel, of `size` output columns from `begin` on: those it sees in the padding, those it
+    sees inside the image, and where in the image.
+    """
+    found = []
+    for j in range(g.window[1]):
+        stride = g.stride[1]
+        first, last, start = reach(begin * stride + j, stride, g.before[1], g.image[1], size)
+        first, last = min(first, size), max(last, 0)
+        if last <= first:
+            found.append(([slice(0, size)], slice(0, 0), slice(0, 0)))
+            continue
+        padding = [part for part in (slice(0, first), slice(last, size)) if part.stop > part.start]
+        found.append((padding, slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride)))
+    return found
 
 
 def joined(x: Array, g: Geometry, every: int = 1) -> Array:

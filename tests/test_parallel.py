@@ -236,6 +236,17 @@ def test_a_forked_worker_has_one_thread():
         assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
 
 
+def test_an_optimizers_error_breaks_nothing_off():
+    x, y = images()
+    optimizer = gw.Adam()
+    Network([Dense(2)], gw.MeanSquaredError(), input_shape=7).train_step(np.ones((2, 7)), np.ones((2, 2)), optimizer)
+    net = network()
+    with gw.Workers(net, 2, 50) as team:
+        with pytest.raises(ShapeError, match="has stepped another network"):
+            net.train_step(x, y, optimizer, workers=team)
+        assert np.isfinite(net.train_step(x, y, gw.SGD(0.1), workers=team))
+
+
 def test_a_step_that_was_broken_off_is_not_gone_on_with(monkeypatch):
     x, y = images()
     net = network()

@@ -182,7 +182,10 @@ class Workers:
         if error is None and not math.isfinite(total):
             error = NonFiniteError(f"the loss is {total}.")
         if error is None:
-            self._descend(optimizer, found, products, samples, factor is not None)
+            try:
+                self._descend(optimizer, found, products, samples, factor is not None)
+            except (ValueError, TypeError) as own:
+                error = own
         self._within = False
         if error is not None:
             raise error
@@ -202,9 +205,11 @@ class Workers:
         shares = {path: self._factors.part(path, samples, 0, together) for path in products}
         found |= {path: gradient for path, (_, gradient) in shares.items()}
         where = {path: part for path, (part, _) in shares.items()}
-        descend(self.network, optimizer, found, multiplied, where if together > 1 else {})
-        for number in range(together - 1):
-            self._wait(number, stepping=True)
+        try:
+            descend(self.network, optimizer, found, multiplied, where if together > 1 else {})
+        finally:
+            for number in range(together - 1):
+                self._wait(number, stepping=True)
 
     def _share(self) -> None:
         """Parameters that somebody has assigned anew move to shared memory again."""
@@ -213,14 +218,14 @@ class Workers:
                 self._views[path][...] = getattr(owner, name)
                 object.__setattr__(owner, name, self._views[path])
 
-    def _send(self, number: int, part: Batch, scale: float, place: tuple[slice, int]) -> None:
+    def _send(self, number: int, part: Batch, scale: float, rows: tuple[slice, int]) -> None:
         """Put a part where the worker finds it; a message tells what lies there only where that has changed."""
         worker = self._workers[number]
         arrays: dict[str, Any] = {"x": part.x, "y": part.y, "weight": part.weight}
         for name, array in arrays.items():
             if array is not None:
                 arrays[name] = worker.block.put(name, array) or array  # what is too large goes by the message itself
-        task = (arrays, scale, place)
+        task = (arrays, scale, rows)
         same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
         try:
             tell(worker.line, worker.block, "task", *(() if same else (task,)))

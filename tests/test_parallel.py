@@ -75,7 +75,7 @@ def test_three_workers_and_batches_of_any_size():
     one, three = network(), network()
     steps = [gw.SGD(0.1, momentum=0.9), gw.SGD(0.1, momentum=0.9)]
     with gw.Workers(three, 3, batch_size=8) as team:
-        for size in (8, 7, 2, 1, 50):  # the last is larger than was said, the two before smaller than a part each
+        for size in (8, 7, 2, 1, 50, 8, 50, 50, 8):  # 50 is larger than was said, 2 and 1 are smaller than a part each
             wanted = one.train_step(x[:size], y[:size], steps[0])
             assert three.train_step(x[:size], y[:size], steps[1], workers=team) == pytest.approx(wanted, abs=1e-5)
     close(one, three)

@@ -51,11 +51,15 @@ class _Strip(NamedTuple):
     products: list[tuple[slice, slice]]  # some of those rows, and which of a window's numbers are multiplied
 
 
+_Way = Literal["winograd", "shifted", "joined", "patches"]
+_BY_ROWS = ("winograd", "shifted")  # ways that take images (H, C, W, N), and leave them so
+
+
 class _Plan(NamedTuple):
     """How a convolution of images of one shape goes, and its kernel's gradient."""
 
-    forwards: Literal["winograd", "shifted", "joined", "patches"]
-    backwards: Literal["winograd", "shifted", "joined", "patches"]
+    forwards: _Way
+    backwards: _Way
     rows: bool  # whether the output lies by rows, for the convolution behind, where it need not
     contiguous: bool  # whether the kernel is copied to be so
     width: int  # output columns that are worked on at a time
@@ -66,21 +70,15 @@ class _Plan(NamedTuple):
 @lru_cache(maxsize=1024)
 def _plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> _Plan:
     """Looked up, not worked out again: a step of F at batch 8 asks 17 times."""
-    (kh, kw), tall = g.window, winograd.pays(g, channels, filters, dtype)
-    row = kh * kw * channels * filters * g.output[1] * batch  # multiplications of an output row
-    few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
-    others: Literal["joined", "patches"] = "joined" if few else "patches"
-    by_shifts = shifted.pays(g, channels, filters, batch, dtype)
-    back_by_shifts = not few and shifted.pays_backwards(g, channels, filters, batch)
+    kw, (height, columns) = g.window[1], g.output
     width = _width(g, channels, filters, batch)
-    copied = kw * channels * min(width, g.output[1]) * batch  # numbers of a row's patches
+    copied = kw * channels * min(width, columns) * batch  # numbers of a row's patches
     banded = copied * filters > _EDGE
-    (height, columns), window = g.output, (3, 3)
-    behind = Geometry(window, (1, 1), (0, 0), (0, 0), g.output, (height - 2, columns - 2))  # of as many filters
+    behind = Geometry((3, 3), (1, 1), (0, 0), (0, 0), g.output, (height - 2, columns - 2))  # of as many filters
     return _Plan(
-        "winograd" if tall else "shifted" if by_shifts else others,
-        "winograd" if tall else "shifted" if back_by_shifts else others,
-        min(height, columns) > 2 and _takes_rows(behind, filters, filters, batch, dtype),
+        _way(g, channels, filters, batch, dtype),
+        _way(g, channels, filters, batch, dtype, backwards=True),
+        min(behind.output) > 0 and _way(behind, filters, filters, batch, dtype) in _BY_ROWS,
         bool(filters % 16) or min(width, columns) * batch >= _SHORT,
         width,
         _strips(g, max(_LOW, 2 * _NEAR // copied), kw * channels if banded else 0),
@@ -88,9 +86,17 @@ def _plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype)
     )
 
 
-def _takes_rows(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
-    """Whether images are taken (H, C, W, N)."""
-    return winograd.pays(g, channels, filters, dtype) or shifted.pays(g, channels, filters, batch, dtype)
+def _way(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool = False) -> _Way:
+    """The fastest way of a convolution, or of its kernel's gradient."""
+    if winograd.pays(g, channels, filters, dtype):
+        return "winograd"
+    row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch  # multiplications of an output row
+    few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
+    if backwards and not few and shifted.pays_backwards(g, channels, filters, batch):
+        return "shifted"
+    if not backwards and shifted.pays(g, channels, filters, batch, dtype):
+        return "shifted"
+    return "joined" if few else "patches"
 
 
 def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
@@ -169,8 +175,8 @@ def _biased(y: Array, bias: Array | None) -> Array:
 
 def laid(x: Array, g: Geometry, filters: int) -> Array:
     """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
-    plan = _plan(g, x.shape[1], filters, len(x), x.dtype)
-    return from_rows(by_rows(x)) if plan.forwards in ("winograd", "shifted") else outermost(images(x))
+    by_its_rows = _plan(g, x.shape[1], filters, len(x), x.dtype).forwards in _BY_ROWS
+    return from_rows(by_rows(x)) if by_its_rows else outermost(images(x))
 
 
 def _rows(x: Array, part: slice) -> Array:

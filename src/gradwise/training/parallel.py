@@ -22,8 +22,22 @@ from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.training.batches import Batch
-from gradwise.training.serving import Shared, serve
-from gradwise.training.shared import LOSS, NEWS, STEP, Block, Factors, Line, Spec, added, place, spec, tell
+from gradwise.training.serving import Shared, Task, serve
+from gradwise.training.shared import (
+    LOSS,
+    MESSAGE,
+    NEWS,
+    SAME,
+    STEP,
+    Block,
+    Factors,
+    Line,
+    Spec,
+    added,
+    place,
+    spec,
+    tell,
+)
 from gradwise.training.step import descend, gradients, parts, scale_of, step
 from gradwise.typing import Array
 
@@ -128,7 +142,7 @@ class Workers:
         """End the processes; the network has its own arrays again, with the values they have come to."""
         for worker in self._workers:
             with suppress(OSError):
-                tell(worker.line, worker.block, "task", None)
+                tell(worker.line, worker.block, "task", MESSAGE)
         for worker in self._workers:
             worker.process.join(_PATIENCE)
             if worker.process.is_alive():
@@ -158,7 +172,7 @@ class Workers:
         ends = list(itertools.accumulate(len(share.x) for share in shares))
         rows = [slice(end - len(share.x), end) for end, share in zip(ends, shares, strict=True)]
         for number in range(len(self._workers)):
-            self._send(number, shares[number + 1], scale, (rows[number + 1], samples))
+            self._send(number, shares[number + 1], scale, rows[number + 1], samples)
         error: Exception | None = None
         total, predictions = 0.0, []
         found: dict[str, Any] = {}
@@ -199,14 +213,14 @@ class Workers:
         for number in range(together - 1):
             worker = self._workers[number]
             try:
-                tell(worker.line, worker.block, "task", news=STEP)
+                tell(worker.line, worker.block, "task", STEP)
             except OSError:
                 raise self._gone(number, stepping=True) from None
         shares = {path: self._factors.part(path, samples, 0, together) for path in products}
         found |= {path: gradient for path, (_, gradient) in shares.items()}
         where = {path: part for path, (part, _) in shares.items()}
         try:
-            descend(self.network, optimizer, found, multiplied, where if together > 1 else {})
+            descend(self.network, optimizer, found, multiplied, where)
         finally:
             for number in range(together - 1):
                 self._wait(number, stepping=True)
@@ -218,26 +232,26 @@ class Workers:
                 self._views[path][...] = getattr(owner, name)
                 object.__setattr__(owner, name, self._views[path])
 
-    def _send(self, number: int, part: Batch, scale: float, rows: tuple[slice, int]) -> None:
+    def _send(self, number: int, part: Batch, scale: float, rows: slice, samples: int) -> None:
         """Put a part where the worker finds it; a message tells what lies there only where that has changed."""
         worker = self._workers[number]
         arrays: dict[str, Any] = {"x": part.x, "y": part.y, "weight": part.weight}
         for name, array in arrays.items():
             if array is not None:
                 arrays[name] = worker.block.put(name, array) or array  # what is too large goes by the message itself
-        task = (arrays, scale, rows)
-        same = not any(isinstance(array, np.ndarray) for array in arrays.values()) and task == worker.task
+        task = Task(arrays, scale, rows, samples)
+        lies = not any(isinstance(array, np.ndarray) for array in arrays.values())
         try:
-            tell(worker.line, worker.block, "task", *(() if same else (task,)))
+            tell(worker.line, worker.block, "task", SAME if lies and task == worker.task else MESSAGE, task)
         except OSError:
             raise self._gone(number) from None
-        worker.task = task
+        worker.task = task if lies else None
 
     def _reply(self, number: int) -> Any:
         """What a worker has made of its part, or its error."""
         self._wait(number)
         worker = self._workers[number]
-        if worker.block.view("reply", NEWS)[0]:
+        if worker.block.view("reply", NEWS)[0] == MESSAGE:
             worker.reply = worker.line.message()
         return worker.reply
 

@@ -11,7 +11,7 @@ from gradwise.kernels.products import subtract
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.training.batches import Batch
-from gradwise.training.shared import LOSS, NEWS, STEP, Block, Factors, Line, Spec, keep, tell
+from gradwise.training.shared import LOSS, MESSAGE, NEWS, SAME, STEP, Block, Factors, Line, Spec, keep, tell
 from gradwise.training.step import Computing, gradients
 from gradwise.typing import Array
 
@@ -24,6 +24,15 @@ class Shared(NamedTuple):
     factors: Factors
     processes: int
     spin: bool  # whether each has a processor of its own
+
+
+class Task(NamedTuple):
+    """What a worker is to make gradients of."""
+
+    arrays: dict[str, Any]  # "x", "y" and "weight": where they lie, or those that are too large for that, or None
+    scale: float
+    rows: slice  # its samples among those of the batch
+    samples: int  # of the whole batch
 
 
 class Reply(NamedTuple):
@@ -59,35 +68,34 @@ def serve(
         object.__setattr__(owner, name, parameters[path])
     rng = np.random.default_rng(seed)
     parent: Any = multiprocessing.parent_process()
-    task: Any = None
+    task: Task | None = None
     reply: Any = None
     said: Any = None
     line.ring()
     while line.wait(parent.sentinel, shared.spin):
         news = block.view("task", NEWS)[0]
-        if news == STEP:
-            with Computing():
-                for path in reply.products:
-                    where, share = shared.factors.part(path, task[2][1], number, shared.processes)
-                    subtract(parameters[path][where], share)
-            line.ring()
-            continue
-        if news:
+        if news == MESSAGE:
             task = line.message()
         if task is None:
             return
-        arrays, scale, (own, samples) = task
-        batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in arrays.items()))
+        if news == STEP:
+            with Computing():
+                for path in reply.products:
+                    where, share = shared.factors.part(path, task.samples, number, shared.processes)
+                    subtract(parameters[path][where], share)
+            line.ring()
+            continue
+        batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in task.arrays.items()))
         try:
             with Computing():
-                total, prediction, found = gradients(network, loss, batch, rng, scale)
+                total, prediction, found = gradients(network, loss, batch, rng, task.scale)
             block.view("loss", LOSS)[0] = total
             at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
-            products = shared.factors.take(found, own, samples)
+            products = shared.factors.take(found, task.rows, task.samples)
             kept = {path: keep(block, path, gradient, shared.layout[path].dtype) for path, gradient in found.items()}
             reply = Reply(at, kept, products)
         except (ValueError, TypeError) as error:
             reply = error
         same = isinstance(reply, Reply) and isinstance(reply.prediction, Spec) and reply == said
         said = reply if isinstance(reply, Reply) and isinstance(reply.prediction, Spec) else None
-        tell(line, block, "reply", *(() if same else (reply,)))
+        tell(line, block, "reply", SAME if same else MESSAGE, reply)

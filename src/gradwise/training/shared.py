@@ -35,8 +35,8 @@ class Spec(NamedTuple):
 
 
 LOSS = Spec((1,), "<f8", "C")
-NEWS = Spec((1,), "<i8", "C")  # whether a message comes with a ring,
-STEP = 2  # or that the worker is to step its parts of large kernels
+NEWS = Spec((1,), "<i8", "C")  # what a ring says:
+SAME, MESSAGE, STEP = range(3)  # as the last message; a new message comes; step your parts of the large kernels
 
 
 def spec(array: Array) -> Spec:
@@ -238,11 +238,11 @@ def _end(path: str, end: int) -> str:
     return f"{('left', 'right')[end]} of {path}"
 
 
-def tell(line: Line, block: Block, what: str, *message: Any, news: int | None = None) -> None:
-    """Ring, with a message, without, or with news that are a number."""
-    block.view(what, NEWS)[0] = len(message) if news is None else news
-    if message:
-        line.send(message[0])
+def tell(line: Line, block: Block, what: str, news: int, message: Any = None) -> None:
+    """Ring, with news, of which `MESSAGE` brings one."""
+    block.view(what, NEWS)[0] = news
+    if news == MESSAGE:
+        line.send(message)
     line.ring()
 
 

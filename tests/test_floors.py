@@ -37,7 +37,7 @@ FLOORS = [
     ["description", "jacobian", "testing"],
     ["training", "files", "summary"],
     ["network"],
-    ["architectures", "course", "datasets", "plot"],
+    ["architectures", "course", "datasets", "loading", "plot"],
     ["__init__"],
     ["cli"],  # the face of the whole: it may use the others
     ["__main__"],

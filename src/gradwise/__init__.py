@@ -9,8 +9,9 @@ from gradwise.initializers import *  # noqa: F403
 from gradwise.jacobian import jacobian, parameter_jacobians
 from gradwise.layers import *  # noqa: F403
 from gradwise.layers.formulas import Formulas
+from gradwise.loading import load
 from gradwise.losses import *  # noqa: F403
-from gradwise.network import Network, load
+from gradwise.network import Network
 from gradwise.optimizers import *  # noqa: F403
 from gradwise.training.callbacks import Callback, Checkpoint, EarlyStopping, LearningRateSchedule
 from gradwise.training.parallel import Workers

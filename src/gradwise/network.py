@@ -10,22 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwise import files
-from gradwise.errors import ArgumentError, DTypeError, NotBuiltError
+from gradwise.errors import DTypeError
 from gradwise.jacobian import LIMIT, per_sample_gradients
 from gradwise.layers.base import Layer, generator, positive, sizes
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Adam, Optimizer
 from gradwise.summary import table
-from gradwise.training import batches as data
-from gradwise.training import loop
+from gradwise.training import given, loop
+from gradwise.training.batches import Arrays, Batch, is_mapped
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
 from gradwise.training.step import Computing, step
 from gradwise.typing import Array, RandomState, Shape
-
-_INFERENCE_BATCH = 256
 
 
 class Network(Chain):
@@ -149,42 +147,17 @@ class Network(Chain):
         WorkerError
             One of several workers has died.
         """
-        loss = self._loss("fit")
+        loss = given.loss(self, "fit")
         positive(epochs, "epochs")
         if not isinstance(workers, Workers):
             workers = positive(workers, "workers")
         positive(batch_size, "batch_size")
-        if not isinstance(validation_split, (int, float)) or not 0 <= validation_split < 1:
-            raise ArgumentError(
-                f"validation_split is a number from 0 up to, not including, 1, but got {validation_split!r}."
-            )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             hint = f" Make one: {optimizer.__name__}()." if isinstance(optimizer, type) else ""
             raise DTypeError(f"optimizer is an Optimizer such as Adam(1e-3), but got {optimizer!r}.{hint}")
-        source: data.Arrays | data.Stream
-        validation: data.Arrays | None = None
-        if data.is_stream(x, y):
-            if validation_split or sample_weight is not None or class_weight is not None:
-                raise ArgumentError(
-                    "validation_split, sample_weight and class_weight go with arrays x and y; x is an iterable of"
-                    " batches. Give validation_data=(x, y), and weights as a batch's third part."
-                )
-            source = data.Stream(x, self._pair, epochs)
-        else:
-            source = self._arrays(x, y, sample_weight, class_weight, batch_size, "x")
-            if validation_split:
-                if validation_data is not None:
-                    raise ArgumentError("give validation_split or validation_data, not both.")
-                source, validation = source.split(validation_split)
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise ArgumentError("validation_data is (x, y) or (x, y, sample_weight).")
-            weight = validation_data[2] if len(validation_data) == 3 else None
-            validation = self._arrays(
-                validation_data[0], validation_data[1], weight, None, _INFERENCE_BATCH, "validation_data"
-            )
-        if validation is not None:
-            validation.batch_size = max(batch_size, _INFERENCE_BATCH)
+        source, validation = given.to_fit(
+            self, x, y, epochs, batch_size, sample_weight, class_weight, validation_split, validation_data
+        )
         self.optimizer = optimizer or self.optimizer or Adam()
         return loop.fit(
             self,
@@ -226,8 +199,8 @@ class Network(Chain):
         NonFiniteError
             The loss is NaN or infinite; nothing was changed.
         """
-        loss = self._loss("train_step")
-        batch = data.Batch(*self._pair(x, y), None)
+        loss = given.loss(self, "train_step")
+        batch = Batch(*given.pair(self, x, y), None)
         optimizer = optimizer or self.optimizer or Adam()
         if optimizer is not self.optimizer:  # a layer looks at what is assigned to it: 0.6 us
             self.optimizer = optimizer
@@ -238,51 +211,43 @@ class Network(Chain):
 
     # Running
 
-    def predict(self, x: npt.ArrayLike, batch_size: int = _INFERENCE_BATCH) -> Array:
+    def predict(self, x: npt.ArrayLike, batch_size: int = given.INFERENCE_BATCH) -> Array:
         """The network's output, (N, *output_shape), computed batch by batch.
 
         These are the last layer's numbers: logits where the network ends in Dense and has `SoftmaxCrossEntropy`;
         `net.loss.probabilities(...)` makes probabilities of them, `.argmax(axis=1)` labels.
         """
         positive(batch_size, "batch_size")
-        array = self._inputs(x, "x")
-        if len(array) <= batch_size and not data.is_mapped(array):
+        given.built(self, "predict")
+        array = given.inputs(self, x)
+        if len(array) <= batch_size and not is_mapped(array):
             x = array.astype(self.dtype, copy=False)  # the dtype has looked at the layers: 1 us less than by forward
             return np.ascontiguousarray(self.infer(x) if type(self).forward is Chain.forward else self.forward(x))
-        source = data.Arrays(array, np.empty(0), None, batch_size, self.dtype)
-        outputs: Array | None = None
-        start = 0
-        for part, _, _ in source.epoch():
-            y = self.forward(part)
-            if outputs is None:
-                outputs = np.empty((len(source.x), *y.shape[1:]), y.dtype)
-            outputs[start : start + len(y)] = y
-            start += len(y)
-        return outputs  # type: ignore[return-value]
+        return loop.predictions(self, Arrays(array, np.empty(0), None, batch_size, self.dtype))
 
     def evaluate(
         self,
         x: npt.ArrayLike,
         y: npt.ArrayLike,
         *,
-        batch_size: int = _INFERENCE_BATCH,
+        batch_size: int = given.INFERENCE_BATCH,
         sample_weight: npt.ArrayLike | None = None,
         metrics: Any = "auto",
     ) -> dict[str, float]:
         """The mean loss and metrics over data: {"loss": ..., "accuracy": ...}. Parameters as in `fit`."""
-        loss = self._loss("evaluate")
+        loss = given.loss(self, "evaluate")
         positive(batch_size, "batch_size")
-        self._built("evaluate")
-        source = self._arrays(x, y, sample_weight, None, batch_size, "x")
+        given.built(self, "evaluate")
+        source = given.arrays(self, x, y, sample_weight, None, batch_size)
         return loop.evaluate(self, loss, source, loop.resolve(metrics, loss))
 
     # Explaining
 
     def input_gradient(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
         """Each sample's gradient of its own loss by its input: an array of x's shape. As in inference."""
-        loss = self._loss("input_gradient")
-        self._built("input_gradient")
-        batch, target = self._explained(x, y, loss)
+        loss = given.loss(self, "input_gradient")
+        given.built(self, "input_gradient")
+        batch, target = given.explained(self, x, y)
         prediction, pullback = self.vjp(batch)
         return pullback.input(loss.vjp(prediction, target)[1]())
 
@@ -294,15 +259,15 @@ class Network(Chain):
         TooLargeError
             The result would take more than `max_bytes`; nothing was computed.
         """
-        loss = self._loss("per_sample_gradients")
-        self._built("per_sample_gradients")
-        batch, target = self._explained(x, y, loss)
+        loss = given.loss(self, "per_sample_gradients")
+        given.built(self, "per_sample_gradients")
+        batch, target = given.explained(self, x, y)
         cotangent = loss.vjp(self.forward(batch), target)[1]()
         return per_sample_gradients(self, batch, cotangent, max_bytes)
 
     def parameters(self) -> dict[str, Array]:  # type: ignore[override]
         """Dotted path -> the parameter itself: {"0.kernel": ..., "0.bias": ...}."""
-        self._built("parameters")
+        given.built(self, "parameters")
         return self.arrays()
 
     @property
@@ -317,7 +282,7 @@ class Network(Chain):
 
     def summary(self) -> None:
         """Print a table: layer, output shape, parameters; and their totals."""
-        self._built("summary")
+        given.built(self, "summary")
         print(table(self))
 
     # Keeping
@@ -331,85 +296,5 @@ class Network(Chain):
         optimizer : Optimizer, optional
             Saved with its state, together with the network's random state: loaded again, training goes on bit for bit.
         """
-        self._built("save")
+        given.built(self, "save")
         files.save(path, self, optimizer, self.rng if optimizer is not None else None)
-
-    # What is checked before any work
-
-    def _loss(self, what: str) -> Loss:
-        if self.loss is None:
-            raise ArgumentError(f"{what} needs a loss: Network(layers, loss=SoftmaxCrossEntropy()), or net.loss = ...")
-        return self.loss
-
-    def _built(self, what: str) -> None:
-        if self.input_shape is None:
-            raise NotBuiltError(
-                f"{what}: this network is not built yet, so it has no parameters. Give Network(..., input_shape=...),"
-                " call net.build(input_shape), or train it first."
-            )
-
-    def _inputs(self, x: Any, what: str) -> Array:
-        """X checked, and fit for this network."""
-        self._built("predict")
-        array = data.inputs(x, what)
-        data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
-        return array
-
-    def _arrays(
-        self, x: Any, y: Any, weight: Any, class_weight: Mapping[int, float] | None, batch_size: int, what: str
-    ) -> data.Arrays:
-        """x, y and weights checked, and x in the parameters' dtype; builds a network that has not been."""
-        array, target = self._checked(x, y, what)
-        weights = None if weight is None else data.sample_weights(weight, len(array))
-        if class_weight is not None:
-            by_class = data.class_weights(class_weight, target, self._loss("training"), self.output_shape or ())
-            weights = by_class if weights is None else weights * by_class
-        return data.Arrays(array, target, weights, batch_size, self.dtype)
-
-    def _checked(self, x: Any, y: Any, what: str) -> tuple[Array, Array]:
-        """x and y checked; builds a network that has not been."""
-        array = data.inputs(x, what)
-        if self.input_shape is None:
-            self.build(array.shape[1:], self.rng)
-        data.fits(array.shape[1:], self.input_shape or (), self.accepts, what, "the network")
-        return array, data.pairs(array, y, self._loss("training"), self.output_shape or ())
-
-    def _pair(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """One batch checked, in the parameters' dtype; builds a network that has not been."""
-        array, target = self._checked(x, y, "x")
-        return array.astype(self.dtype, copy=False), target
-
-    def _explained(self, x: Any, y: Any, loss: Loss) -> tuple[Array, Array]:
-        """One batch checked, in the dtype it came in: float64 in, float64 through."""
-        array = self.admit(self._inputs(x, "x"))
-        return array, data.pairs(array, y, loss, self.output_shape or ())
-
-
-def load(path: str | os.PathLike[str], custom_layers: Iterable[type] = ()) -> Network:
-    """Read a network that `Network.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path
-    custom_layers : iterable of class
-        The classes of layers, losses and initialisers of your own that the network uses.
-
-    Returns
-    -------
-    Network
-        Where an optimiser was saved, it is `net.optimizer`, and `net.rng` goes on where it was.
-
-    Raises
-    ------
-    LoadError
-        The file is damaged, foreign, written by a newer version, or does not match its own description.
-    FileNotFoundError
-    """
-    held = files.load(path, Network, custom_layers)
-    network = held.network
-    if not isinstance(network, Network):
-        network = Network([network], input_shape=network.input_shape)
-    network.optimizer, network.classes = held.optimizer, held.classes
-    if held.rng is not None:
-        network.rng = held.rng
-    return network

@@ -16,7 +16,7 @@ from gradwise.errors import ArgumentError, NonFiniteError
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
-from gradwise.training.batches import Batch
+from gradwise.training.batches import Arrays, Batch
 from gradwise.training.callbacks import Callback, EveryEpoch, Training
 from gradwise.training.diagnosis import finite_parameters
 from gradwise.training.history import History
@@ -56,6 +56,19 @@ class Means:
     def result(self) -> dict[str, float]:
         """Name -> mean."""
         return {name: total / max(1, self.samples) for name, total in self.sums.items()}
+
+
+def predictions(network: Chain, source: Arrays) -> Array:
+    """The network's output for all batches, (N, *output_shape), as in inference."""
+    outputs: Array | None = None
+    start = 0
+    for x, _, _ in source.epoch():
+        y = network.forward(x)
+        if outputs is None:
+            outputs = np.empty((len(source.x), *y.shape[1:]), y.dtype)
+        outputs[start : start + len(y)] = y
+        start += len(y)
+    return outputs  # type: ignore[return-value]
 
 
 def evaluate(network: Chain, loss: Loss, batches: Batches, metrics: Mapping[str, Metric]) -> dict[str, float]:

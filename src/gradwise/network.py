@@ -130,7 +130,7 @@ class Network(Chain):
         random_state : None, int or Generator
             For the samples' order and random layers of this call; by default the network's own generator.
         workers : int or Workers
-            More than 1: so many processes share each batch (the extra `parallel`). It pays for networks of several
+            More than 1: so many processes share each batch (the extra `parallel`). It pays for most networks of
             convolutions; see `Workers`.
 
         Returns

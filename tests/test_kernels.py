@@ -529,8 +529,8 @@ def test_blas_of_numpys_wheels_is_found():
 
 
 def test_dense_kernels_lie_as_their_shape_wants():
-    assert dense.order(9216, 128) == dense.order(4056, 10) == dense.order(784, 32) == "C"
-    assert dense.order(784, 1024) == dense.order(40, 20) == dense.order(784, 10) == "F"
+    assert dense.order(4056, 32) == dense.order(4056, 10) == dense.order(784, 32) == dense.order(25088, 512) == "C"
+    assert dense.order(784, 1024) == dense.order(40, 20) == dense.order(784, 10) == dense.order(9216, 128) == "F"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

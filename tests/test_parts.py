@@ -233,7 +233,8 @@ def test_metrics():
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("depth", [3, 200])
+@pytest.mark.parametrize("shape", [(530, 510), (3100, 130)])
+@pytest.mark.parametrize("depth", [1, 3, 200])
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize(
     "make",
@@ -245,13 +246,13 @@ def test_metrics():
         lambda **o: RMSprop(0.1, momentum=0.5, centered=True, weight_decay=0.1, **o),
     ],
 )
-def test_a_large_gradient_is_used_part_by_part(make, clip, depth, order):
+def test_a_large_gradient_is_used_part_by_part(make, clip, depth, shape, order):
     """A product that is not made yet steps a parameter as the array does."""
     draw = np.random.default_rng(0)
-    left, right = draw.standard_normal((530, depth)), draw.standard_normal((depth, 510))
+    left, right = draw.standard_normal((shape[0], depth)), draw.standard_normal((depth, shape[1]))
     gradient = Product(left, right)
-    assert gradient.shape == (530, 510)
-    whole = np.empty((530, 510), order=order)
+    assert gradient.shape == shape
+    whole = np.empty(shape, order=order)
     count = 0
     for part, block in gradient.blocks(whole):
         assert block.flags.c_contiguous == (order == "C")
@@ -259,15 +260,16 @@ def test_a_large_gradient_is_used_part_by_part(make, clip, depth, order):
         count += 1
     assert count > 1 or depth > 100
     np.testing.assert_allclose(whole, left @ right, atol=1e-12)
+    np.testing.assert_allclose(gradient * 0.5, 0.5 * (left @ right), atol=1e-12)
     np.testing.assert_allclose(gradient + left @ right, 2 * (left @ right), atol=1e-12)
     both = gradient + Product(np.asfortranarray(left), right.copy())
     assert isinstance(both, Product)
     np.testing.assert_allclose(both, 2 * (left @ right), atol=1e-12)
     several = gradient + both + (both + gradient)
-    assert several.shape == (530, 510)
-    assert (several.left.shape, several.right.shape) == ((530, 6 * depth), (6 * depth, 510))
+    assert several.shape == shape
+    assert (several.left.shape, several.right.shape) == ((shape[0], 6 * depth), (6 * depth, shape[1]))
     np.testing.assert_allclose(several.left @ several.right, 6 * (left @ right), atol=1e-11)
-    ones, others = np.ones((530, 510), order=order), np.ones((530, 510))
+    ones, others = np.ones(shape, order=order), np.ones(shape)
     one, other = make(clip_norm=clip), make(clip_norm=clip)
     for _ in range(3):
         one.step({"kernel": ones}, {"kernel": gradient})

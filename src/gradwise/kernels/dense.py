@@ -26,6 +26,8 @@ _NARROW = 128
 _THIN, _LITTLE, _DEPTH = 32, 2048, 170
 # Small kernels of few units lie (out, in): 784 -> 10, 16 samples, forwards 12 -> 9.
 _FEW_UNITS, _SMALL_KERNEL = 20, 1 << 14
+# So do large ones of some: see `order`.
+_SOME_UNITS, _LARGE_KERNEL = range(64, 257), 1 << 17
 # So many results of long rows by rows OpenBLAS makes without packing them: 400 -> 10, 64 samples, 5, 128 in one go 36.
 _DOTS, _LONG_ROWS = 1024, 100
 # Of more samples than that, batch innermost, their kernel's gradient is made (in, out) and turned: 784 -> 10, 128
@@ -34,13 +36,15 @@ _SOME = 32
 
 
 def order(inputs: int, units: int) -> Literal["C", "F"]:
-    """The memory order of a kernel: "C", (in, out), for tall ones, else "F", (out, in).
+    """The memory order of a kernel: "C", (in, out), for tall ones of few units, or of very many, else "F", (out, in).
 
-    The kernel's gradient of 9216 -> 128, 16 samples, takes 256 in (in, out) and 606 in (out, in); but 784 -> 1024, 16
-    samples, forwards and gradient, 624 and 333.
+    784 -> 1024, 16 samples, forwards and gradient, takes 624 in (in, out) and 333 in (out, in), 4056 -> 32, one step of
+    SGD, 131 and 193. 9216 -> 128, which lies far away, takes one sample forwards 147 and 74, for two threads read half
+    a row each; 16 of them a step of SGD 1180 and 610, of Adam 3330 and 3630, 25088 -> 512 of Adam 38.8 and 53.3 ms.
     """
     small = units <= _FEW_UNITS and inputs * units <= _SMALL_KERNEL
-    return "C" if inputs >= 4 * units and not small else "F"
+    large = inputs * units >= _LARGE_KERNEL and units in _SOME_UNITS
+    return "C" if inputs >= 4 * units and not small and not large else "F"
 
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
@@ -77,7 +81,8 @@ def _large(x: Array, kernel: Array, work: int) -> Array:
         return np.ascontiguousarray(y.T)
     if not pieces:
         return kernel.T @ x.T if samples <= 2 * units else np.ascontiguousarray((x @ kernel).T)
-    depth = max(1, min(_DEPTH, len(kernel) * blas.SMALL // work))
+    most = _DEPTH if kernel.flags.c_contiguous else len(kernel)  # 9216 -> 128, 8 samples, (out, in): 370 -> 280
+    depth = max(1, min(most, len(kernel) * blas.SMALL // work))
     count, rest = divmod(len(kernel), depth)
     whole = count * depth
     one = kernel[:whole].reshape(count, depth, units).transpose(0, 2, 1)

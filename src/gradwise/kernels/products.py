@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ _ALL = slice(None)
 # samples, 560 -> 420; but 1024 x 1024, 16 samples, 610 -> 1400.
 _NARROW = 128
 _MANY = 512  # rows at a time of products too large for that
+# Where columns are contiguous, and rows so many times as many, tiles of so many of both. Gradient and step by Adam of
+# 9216 x 128, 16 samples, take 1.09 of the time that they take where rows are, 128 samples 1.02, by columns 1.2 and 1.5;
+# of 12544 x 256 1.15 and 0.76.
+_TALL, _TILE = 4, (64, 3072)
 
 
 class Product:
@@ -64,33 +69,61 @@ class Product:
         return self.pairs[0]
 
     def blocks(self, like: Array) -> Iterator[tuple[Index, Array]]:
-        """Parts of the product, which they are and they: rows, or columns where `like` has those contiguous. Each is
-        to be used before the next is asked for.
+        """Parts of the product, which they are and they, in the memory order of `like`. Each is to be used before the
+        next is asked for.
         """
-        columns = like.flags.f_contiguous and not like.flags.c_contiguous
-        left, right = (self.right.T, self.left.T) if columns else (self.left, self.right)
-        width, depth = right.shape[1], len(right)
-        most = _CACHED
-        if width > _NARROW or len(left) * width * depth <= blas.SEVERAL:
-            most = min(most, blas.SMALL // depth)
-        rows = min(most // width // 16 * 16 or _MANY, len(left))
-        right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
-        # All blocks in one place, which stays in the cache: 4056 x 32, 16 samples, with the step, 65 -> 60.
-        place = np.empty((rows, width), np.result_type(left, right))
-        multiply = np.multiply if depth == 1 else np.matmul
-        for start in range(0, len(left), rows):
-            part = slice(start, start + rows)
-            block = multiply(left[part], right, out=place[: len(left) - start])
-            yield ((_ALL, part), block.T) if columns else (part, block)
+        left, right = self.left, self.right
+        if not like.flags.f_contiguous or like.flags.c_contiguous:
+            yield from _rows(left, right)
+        elif len(left) < _TALL * right.shape[1]:
+            for part, block in _rows(right.T, left.T):
+                yield (_ALL, part), block.T
+        else:
+            yield from _tiles(left, right)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(blas.multiply(self.left, self.right), dtype)
+
+    def __mul__(self, number: float) -> Product:
+        """The product times a number, not made yet either."""
+        pairs = [(left, right * number) for left, right in self.pairs]
+        return Product(*pairs[0], *pairs[1:])
 
     def __add__(self, other: Any) -> Any:
         """The sum; of two products one product again, of their factors side by side."""
         if isinstance(other, Product):
             return Product(*self.pairs[0], *self.pairs[1:], *other.pairs)
         return np.asarray(self) + np.asarray(other)
+
+
+def _rows(left: Array, right: Array) -> Iterator[tuple[slice, Array]]:
+    """left (m, k) @ right (k, n), some rows at a time: which, and they, contiguous."""
+    width, depth = right.shape[1], len(right)
+    most = _CACHED
+    if width > _NARROW or len(left) * width * depth <= blas.SEVERAL:
+        most = min(most, blas.SMALL // depth)
+    rows = min(most // width // 16 * 16 or _MANY, len(left))
+    right = np.ascontiguousarray(right)  # 1024 x 1024, 16 samples: 780 -> 580 us, with the step
+    # All blocks in one place, which stays in the cache: 4056 x 32, 16 samples, with the step, 65 -> 60.
+    place = np.empty((rows, width), np.result_type(left, right))
+    multiply = np.multiply if depth == 1 else np.matmul
+    for start in range(0, len(left), rows):
+        part = slice(start, start + rows)
+        yield part, multiply(left[part], right, out=place[: len(left) - start])
+
+
+def _tiles(left: Array, right: Array) -> Iterator[tuple[Index, Array]]:
+    """left (m, k) @ right (k, n), of many rows and a few columns, which are contiguous: tile by tile."""
+    turned, (high, wide) = np.ascontiguousarray(right.T), _TILE
+    place = np.empty(high * wide, np.result_type(left, right))
+    multiply = np.multiply if len(right) == 1 else np.matmul
+    for start in range(0, len(left), wide):
+        rows = left[start : start + wide].T
+        for first in range(0, len(turned), high):
+            columns = turned[first : first + high]
+            shape = len(columns), rows.shape[1]
+            block = multiply(columns, rows, out=place[: math.prod(shape)].reshape(shape))
+            yield (slice(start, start + wide), slice(first, first + high)), block.T
 
 
 def _beside(matrices: Sequence[Array]) -> Array:

@@ -97,12 +97,14 @@ class Optimizer:
         self.steps += 1
         for path, parameter in parameters.items():
             gradient = gradients[path]
-            if isinstance(gradient, Product):
-                if self.by_parts and scale == 1.0:
-                    self.update_by_product(path, parameter, gradient)
-                    continue
+            if isinstance(gradient, Product) and not self.by_parts:
                 gradient = np.asarray(gradient)
-            self.update(path, parameter, gradient if scale == 1.0 else gradient * scale)
+            if scale != 1.0:
+                gradient = gradient * scale
+            if isinstance(gradient, Product):
+                self.update_by_product(path, parameter, gradient)
+            else:
+                self.update(path, parameter, gradient)
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
         """Change one parameter, or `part` of it, in place; `gradient`, of that part, must not be changed."""
@@ -130,9 +132,12 @@ class Optimizer:
     def _clip(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
         """The factor that brings the norm over all gradients down to `clip_norm`."""
         squares = 0.0
-        for path in parameters:
-            flat = np.asarray(gradients[path]).ravel(order="K")
-            squares += float(np.dot(flat, flat))
+        for path, parameter in parameters.items():
+            gradient = gradients[path]
+            blocks = gradient.blocks(parameter) if isinstance(gradient, Product) else [(ALL, np.asarray(gradient))]
+            for _, block in blocks:
+                flat = block.ravel(order="K")
+                squares += float(np.dot(flat, flat))
         return min(1.0, self.clip_norm / (math.sqrt(squares) + 1e-6))  # type: ignore[operator]
 
     def __repr__(self) -> str:

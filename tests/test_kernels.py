@@ -198,6 +198,10 @@ def test_images_by_rows_are_pooled_as_they_lie(n):
         dy = draw.standard_normal(y.shape)
         np.testing.assert_array_equal(found, y)
         np.testing.assert_array_equal(pool.max_pool_gradient(dy, kept, g), pool.max_pool_gradient(dy, saved, g))
+        flat, kept = pool.max_pool(lying, g, flat=True)
+        assert flat.transpose(1, 2, 3, 0).flags.c_contiguous
+        np.testing.assert_array_equal(flat, y)
+        np.testing.assert_array_equal(pool.max_pool_gradient(dy, kept, g), pool.max_pool_gradient(dy, saved, g))
 
 
 @pytest.mark.parametrize(

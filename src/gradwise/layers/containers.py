@@ -19,6 +19,7 @@ from gradwise.layers.base import Layer, features
 from gradwise.layers.convolution import Conv2D
 from gradwise.layers.pooled import PooledConvolution
 from gradwise.layers.pooling import MaxPooling2D
+from gradwise.layers.reshaping import Flatten
 from gradwise.typing import Array, Pullback, Shape
 
 # Numbers handed on that go together in inference, and samples that do, whatever they are. With 2 MB of L2 a core, at
@@ -251,8 +252,10 @@ def _arranged(layers: Sequence[Layer]) -> Plan:
     for place in range(len(plan) - 2, -1, -1):
         (index, first), (_, second) = plan[place : place + 2]
         if type(first) is Conv2D and type(second) is MaxPooling2D:
-            relu = any(type(layer) is ReLU for _, layer in plan[place + 2 : place + 3])
-            plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu))]
+            behind = [type(layer) for _, layer in plan[place + 2 : place + 4]]
+            relu = behind[:1] == [ReLU]
+            flat = behind[relu : relu + 1] == [Flatten]
+            plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu, flat))]
     return plan
 
 

@@ -26,12 +26,15 @@ class PooledConvolution:
     pooling : MaxPooling2D
     relu : bool
         Whether there is a ReLU behind them.
+    flat : bool
+        Whether there is a Flatten behind all that.
     """
 
-    def __init__(self, convolution: Conv2D, pooling: MaxPooling2D, relu: bool) -> None:
+    def __init__(self, convolution: Conv2D, pooling: MaxPooling2D, relu: bool, flat: bool) -> None:
         self.convolution = convolution
         self.pooling = pooling
         self.relu = relu
+        self.flat = flat
         # Of a layer: run one after the other, the pooling looks at its own output again.
         self.memory: Literal["any", "new"] = "new" if relu or convolution.use_bias else "any"
 
@@ -48,7 +51,10 @@ class PooledConvolution:
         """The output, and the derivatives of all together: by kernel, bias and input."""
         x, g, p = self._places(x)
         kernel, bias = self.convolution.kernel, self.convolution.bias
-        y, sweep = (_as_one if pooled.pays(g, p, x.shape[1]) else _one_by_one)(x, kernel, bias, g, p, self.relu)
+        if pooled.pays(g, p, x.shape[1]):
+            y, sweep = _as_one(x, kernel, bias, g, p, self.relu)
+        else:
+            y, sweep = _one_by_one(x, kernel, bias, g, p, self.relu, self.flat)
         return y, _Joint(sweep, ("kernel",) if bias is None else ("kernel", "bias"))
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
@@ -57,7 +63,7 @@ class PooledConvolution:
         kernel, bias = self.convolution.kernel, self.convolution.bias
         if pooled.pays(g, p, x.shape[1]):
             return pooled.convolve(x, kernel, bias, g, p, self.relu, False)[0]
-        return _finish(pool.max_pool(conv.convolve(x, kernel, None, g), p)[0], bias, self.relu)
+        return _finish(pool.max_pool(conv.convolve(x, kernel, None, g), p, self.flat)[0], bias, self.relu)
 
     def _places(self, x: Array) -> tuple[Array, Geometry, Geometry]:
         if x.dtype.kind != "f" or x.shape[1:] != self.convolution.input_shape:
@@ -80,10 +86,10 @@ def _as_one(
 
 
 def _one_by_one(
-    x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool
+    x: Array, kernel: Array, bias: Array | None, g: Geometry, p: Geometry, relu: bool, flat: bool
 ) -> tuple[Array, Callable[[Array, bool, bool], Swept]]:
     x = conv.laid(x, g, kernel.shape[3])
-    highest, saved = pool.max_pool(conv.convolve(x, kernel, None, g), p)
+    highest, saved = pool.max_pool(conv.convolve(x, kernel, None, g), p, flat)
     y = _finish(highest, bias, relu)
     positive = y > 0 if relu else None  # not y itself, which who comes next may write over
 

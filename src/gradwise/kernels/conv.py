@@ -13,12 +13,14 @@ from gradwise.kernels import blas, shifted, winograd
 from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.windows import (
     Geometry,
+    Pair,
     bands,
     by_rows,
     from_rows,
     images,
     innermost,
     outermost,
+    pad,
     reach,
 )
 from gradwise.typing import Array, Shape
@@ -143,26 +145,47 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
     if plan.forwards == "shifted":
         return from_rows(shifted.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), bias, g))
+    if plan.forwards == "joined":
+        high = g.output[0] if plan.rows else 1  # a window as high as the image has each row by itself
+        z = in_one(innermost(x), kernel, bias, g, (high, 1), dtype)
+        if plan.rows:
+            return from_rows(z.reshape(high, filters, g.output[1], batch))
+        return outermost(z.reshape(filters, *g.output, batch))
     matrix = kernel.reshape(kh * kw * channels, filters).T.astype(dtype, copy=False)  # (O, kh*kw*C)
     if plan.contiguous:
         matrix = np.ascontiguousarray(matrix)
     height, columns = g.output
     y = np.empty((height, filters, columns, batch) if plan.rows else (filters, height, columns, batch), dtype)
-    if plan.forwards == "joined":
-        patches = joined(innermost(x), g, height if plan.rows else 1)
-        np.matmul(matrix, patches, out=y.reshape(len(patches), filters, -1))
-    else:
-        given = images(x)
-        for strip, seen, own, products in plan.strips:
-            for part, patches in blocks(given[:, seen], own, plan.width, dtype, not plan.banded):
-                target = _rows(y.transpose(1, 0, 2, 3) if plan.rows else y, part)[strip]
-                for band, inside in products:
-                    np.matmul(matrix[:, inside], patches[band, inside], out=target[band])
+    given = images(x)
+    for strip, seen, own, products in plan.strips:
+        for part, patches in blocks(given[:, seen], own, plan.width, dtype, not plan.banded):
+            target = _rows(y.transpose(1, 0, 2, 3) if plan.rows else y, part)[strip]
+            for band, inside in products:
+                np.matmul(matrix[:, inside], patches[band, inside], out=target[band])
     if plan.rows:
         return from_rows(_biased(y, bias))
     if bias is not None:
         y += bias[:, None, None, None]
     return outermost(y)
+
+
+def in_one(x: Array, kernel: Array, bias: Array | None, g: Geometry, places: Pair, dtype: np.dtype) -> Array:
+    """Images (C, H, W, N) -> outputs (ph*pw, O, OH/ph*OW/pw*N), those of each place of windows (ph, pw) side by side on
+    them, by one product of all patches, with the bias as a row of it. For few windows.
+    """
+    (ph, pw), (sh, sw), (kh, kw, channels, filters), batch = places, g.stride, kernel.shape, x.shape[3]
+    height, width, depth, more = g.output[0] // ph, g.output[1] // pw, kh * kw * channels, bias is not None
+    x = pad(x, g, 0)
+    c, h, w, item = x.strides
+    shape = (ph, pw, kh, kw, channels, height, width, batch)
+    strides = (sh * h, sw * w, h, w, c, ph * sh * h, pw * sw * w, item)
+    patches = np.empty((ph * pw, depth + more, height * width * batch), dtype)
+    patches[:, :depth].reshape(shape)[...] = np.ndarray(shape, x.dtype, x, strides=strides)
+    matrix = kernel.reshape(depth, filters)
+    if bias is not None:
+        patches[:, depth] = 1
+        matrix = np.concatenate([matrix, bias[None]])
+    return np.matmul(matrix.T, patches)
 
 
 def _biased(y: Array, bias: Array | None) -> Array:

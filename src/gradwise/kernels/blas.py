@@ -17,13 +17,14 @@ SMALL = 1_000_000
 SEVERAL = 2_500_000
 
 
-def parts(size: int, work: int, limit: int | None = None) -> list[slice]:
+@lru_cache(maxsize=4096)
+def parts(size: int, work: int, limit: int = SMALL) -> tuple[slice, ...]:
     """An axis of `size` in parts of about the same size, such that each part's share of a product of `work`
     multiply-adds is at most `limit`, by default a small product.
     """
-    most = max(1, size * (limit or SMALL) // work)
+    most = max(1, size * limit // work)
     step = -(-size // -(-size // most))
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    return tuple(slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def multiply(left: Array, right: Array) -> Array:

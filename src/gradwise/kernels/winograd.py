@@ -12,6 +12,8 @@ channels.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from gradwise.kernels import blas, gemm
@@ -131,9 +133,16 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
 
 def _tiles(x: Array, g: Geometry) -> tuple[Array, int]:
     """Images (H, C, W, N) with their padding and as many rows as whole tiles see, and how many tiles those are."""
+    tiles, whole = _whole(g)
+    return pad(x, whole, 0, height=0), tiles
+
+
+@lru_cache(maxsize=1024)
+def _whole(g: Geometry) -> tuple[int, Geometry]:
+    """How many tiles there are, and where windows lie with the padding that whole ones see."""
     tiles = -(-g.output[0] // 4)
     missing = 4 * tiles + 2 - (g.before[0] + g.image[0] + g.after[0])
-    return pad(x, g._replace(after=(g.after[0] + missing, g.after[1])), 0, height=0), tiles
+    return tiles, g._replace(after=(g.after[0] + missing, g.after[1]))
 
 
 def _patches(transformed: Array, kw: int, columns: slice, batch: int) -> Array:

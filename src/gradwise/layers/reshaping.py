@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.layers.base import Layer, features, sizes
+from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, Shape
 
 
@@ -35,6 +36,10 @@ class Flatten(Layer):
     """
 
     memory = "given"
+    formulas = Formulas(
+        forward=lambda x, channels_last: _fold(_ordered(x, channels_last), (-1,)),  # (N, features)
+        input=lambda dy, x, channels_last: _unfolded(dy, x, channels_last),  # (N, ...)
+    )
 
     def __init__(self, channels_last: bool = False) -> None:
         self.channels_last = channels_last
@@ -46,19 +51,17 @@ class Flatten(Layer):
         """Any shape."""
         return True
 
-    def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        if self.channels_last and x.ndim > 2:
-            last = np.moveaxis(x, 1, -1)  # (N, H, W, C)
-            shape = last.shape[1:]
-            return _fold(last, (math.prod(shape),)), Pullback(
-                input=lambda dy: np.moveaxis(_fold(dy, shape), -1, 1)  # (N, C, H, W)
-            )
-        shape = x.shape[1:]
-        return _fold(x, (math.prod(shape),)), Pullback(input=lambda dy: _fold(dy, shape))
 
-    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
-        """The output alone."""
-        return _fold(np.moveaxis(x, 1, -1) if self.channels_last and x.ndim > 2 else x, (-1,))
+def _ordered(x: Array, channels_last: bool) -> Array:
+    """x in the order of axes in which it is flattened."""
+    return np.moveaxis(x, 1, -1) if channels_last and x.ndim > 2 else x
+
+
+def _unfolded(dy: Array, x: Array, channels_last: bool) -> Array:
+    """dy (N, features) as x is."""
+    if channels_last and x.ndim > 2:
+        return np.moveaxis(_fold(dy, _ordered(x, True).shape[1:]), -1, 1)
+    return _fold(dy, x.shape[1:])
 
 
 class Reshape(Layer):

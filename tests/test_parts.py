@@ -38,6 +38,7 @@ from gradwise import (
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gradwise.kernels.products import Product
 from gradwise.optimizers import Optimizer
+from gradwise.training.loop import Means
 
 LABELS = np.array([0, 2, 1])
 LOGITS = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [2.0, 2.0, 2.0]])
@@ -230,6 +231,22 @@ def test_metrics():
     np.testing.assert_array_equal(
         [metrics.top_5_accuracy(many, np.array([k]))[0] for k in range(7)], [0, 0, 1, 1, 1, 1, 1]
     )
+
+
+def test_means_are_of_all_samples_so_far():
+    """Whatever the batches' sizes, also where a batch is made in the place of the one before."""
+    draw = np.random.default_rng(0)
+    means = Means({"accuracy": metrics.accuracy})
+    prediction, target = np.empty((1000, 10)), np.empty(1000, int)
+    losses, hits = [], []
+    for count in (7, 900, 1, 33, 1000, 5):
+        prediction[:count], target[:count] = draw.standard_normal((count, 10)), draw.integers(0, 10, count)
+        losses += [float(count)] * count
+        hits += list(prediction[:count].argmax(axis=1) == target[:count])
+        means.add(float(count), prediction[:count], target[:count])
+        if count != 33:
+            assert means.result() == pytest.approx({"loss": np.mean(losses), "accuracy": np.mean(hits)})
+    assert means.samples == 1946
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

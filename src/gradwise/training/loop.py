@@ -29,6 +29,10 @@ Metric = Callable[[Array, Array], Array]
 Step = Callable[[Batch], tuple[float, Array]]
 
 
+# Numbers of predictions that metrics look at together: an epoch of E in batches of 32 takes 0.99 of the time.
+_TOGETHER = 1 << 13
+
+
 class Batches(Protocol):
     """What the loop reads from: `Arrays` or `Stream`."""
 
@@ -38,24 +42,43 @@ class Batches(Protocol):
 
 
 class Means:
-    """Running means of the loss and of metrics over an epoch's samples."""
+    """Running means of the loss and of metrics over an epoch's samples. Metrics look at small batches together."""
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.metrics = metrics
         self.samples = 0
         self.sums = dict.fromkeys(("loss", *metrics), 0.0)
+        self._waiting: list[tuple[Array, Array]] = []
+        self._numbers = 0
 
     def add(self, mean_loss: float, prediction: Array, target: Array) -> None:
         """Count one batch in."""
         count = len(prediction)
         self.samples += count
         self.sums["loss"] += mean_loss * count
-        for name, function in self.metrics.items():
-            self.sums[name] += float(np.add.reduce(function(prediction, target)))
+        if not self.metrics:
+            return
+        self._numbers += prediction.size
+        if self._numbers >= _TOGETHER:
+            self._waiting.append((prediction, target))
+            self._look()
+        else:  # as copies: whoever made the arrays may make the next ones in their place
+            self._waiting.append((prediction.copy("K"), target.copy()))
 
     def result(self) -> dict[str, float]:
         """Name -> mean."""
+        self._look()
         return {name: total / max(1, self.samples) for name, total in self.sums.items()}
+
+    def _look(self) -> None:
+        """Have the metrics look at the batches that wait."""
+        if not self._waiting:
+            return
+        predictions, targets = zip(*self._waiting, strict=True)
+        prediction, target = (part[0] if len(part) == 1 else np.concatenate(part) for part in (predictions, targets))
+        for name, function in self.metrics.items():
+            self.sums[name] += float(np.add.reduce(function(prediction, target)))
+        self._waiting, self._numbers = [], 0
 
 
 def predictions(network: Chain, source: Arrays) -> Array:

@@ -251,6 +251,12 @@ def test_own_metric_and_early_stopping_and_schedule():
     with pytest.raises(ArgumentError, match=r"EarlyStopping monitors 'val_loss', which this run does not report"):
         mlp().fit(x, y, callbacks=[EarlyStopping()], verbose=False)
 
+    def mean(prediction, target):
+        return prediction.mean()
+
+    with pytest.raises(ShapeError, match=r"metrics: mean gives one number a sample, \(\d+,\), but gave \(\)"):
+        mlp().fit(x, y, metrics=[mean], verbose=False)
+
 
 def test_early_stopping_gives_the_best_back():
     x, y = blobs()

@@ -124,7 +124,8 @@ class Network(Chain):
             A function is called with the `Training` after each epoch.
         metrics : "auto", None, or a sequence of names and functions
             Names: "accuracy", "top_5_accuracy", "mean_absolute_error", "mean_squared_error". Functions:
-            (prediction, target) -> (N,). "auto" is accuracy, or nothing for a loss over values.
+            (prediction, target) -> (N,), of several small batches at once. "auto" is accuracy, or nothing for a loss
+            over values.
         verbose : bool
             A bar per epoch on a terminal, a line per epoch elsewhere, on standard error.
         random_state : None, int or Generator

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradwise import metrics as metric
-from gradwise.errors import ArgumentError, NonFiniteError
+from gradwise.errors import ArgumentError, NonFiniteError, ShapeError
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
@@ -77,7 +77,12 @@ class Means:
         predictions, targets = zip(*self._waiting, strict=True)
         prediction, target = (part[0] if len(part) == 1 else np.concatenate(part) for part in (predictions, targets))
         for name, function in self.metrics.items():
-            self.sums[name] += float(np.add.reduce(function(prediction, target)))
+            values = np.asarray(function(prediction, target))
+            if values.shape != (len(prediction),):
+                raise ShapeError(
+                    f"metrics: {name}", f"gives one number a sample, ({len(prediction)},), but gave {values.shape}."
+                )
+            self.sums[name] += float(np.add.reduce(values))
         self._waiting, self._numbers = [], 0
 
 

@@ -498,8 +498,14 @@ def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
     x, y = images(45)
     sample_weight = np.linspace(0, 2, 45) if weights else None
     made = []
-    for numbers, wanted in ((1 << 40, {45}), (1, {7, 8}), (20 * 4000, {16, 13})):  # of 16 where there can be so many
+    for numbers, most, wanted in (
+        (1 << 40, 1, {45}),
+        (1, 16 * 4000 - 1, {7, 8}),
+        (1, 16 * 4000, {16, 13}),  # of 16 where there can be so many
+        (20 * 4000, 1, {16, 13}),
+    ):
         monkeypatch.setattr(step, "_NUMBERS", numbers)
+        monkeypatch.setattr(step, "_MOST", most)
         sizes = []
         layers = [Conv2D(4, 3), ReLU(), MaxPooling2D(2), Flatten(), Dense(4000), Probe(sizes), ReLU(), Dense(3)]
         net = Network(layers, SoftmaxCrossEntropy(), input_shape=(1, 8, 8), random_state=0)

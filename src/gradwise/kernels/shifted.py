@@ -28,6 +28,9 @@ _SEEN = range(24, 49)
 _FILTERS = 16
 _LONG = 120
 _NEAR = 1 << 17  # numbers of output rows that stay near between being given the bias and the products; 1 << 14 +10 %
+# Numbers of output and image rows that stay near while each column of the kernel goes through them: two gradients of 16
+# -> 16 channels, batch 16, on 68 x 68 6.0 -> 5.5 ms, on 100 x 100 16.4 -> 15.2; 1 << 16 would take 17.8.
+_SWEPT = 1 << 18
 _Call = tuple[int, int, int, int, int, bool]
 
 
@@ -126,14 +129,17 @@ def _products(
     stride, pixel = g.stride[0], batch * item
     row, image_row = g.image[1] * pixel, channels * g.image[1] * pixel
     found: list[tuple[_Part, _Part, Shape, int, Shape]] = []
+    rows = max(1, _SWEPT // (filters * g.output[1] * batch + stride * channels * g.image[1] * batch))
     for band, (low, high) in bands(g):
-        depth, begin = (high - low) * channels, (band.start * stride + low - g.before[0]) * image_row
-        for j, first, last, start in _spans(g) if depth else ():
-            for part in blas.parts((last - first) * batch, filters * depth * (last - first) * batch):
-                arriving = band, slice(None), slice(first * batch + part.start, first * batch + part.stop)
-                to = j, slice(None), slice(low * channels, high * channels)
-                shape, place = (band.stop - band.start, part.stop - part.start, depth), begin + start * pixel
-                found.append((arriving, to, shape, place + part.start * item, (stride * image_row, item, row)))
+        depth = (high - low) * channels
+        for top in range(band.start, band.stop, rows) if depth else ():
+            some, begin = slice(top, min(top + rows, band.stop)), (top * stride + low - g.before[0]) * image_row
+            for j, first, last, start in _spans(g):
+                for part in blas.parts((last - first) * batch, filters * depth * (last - first) * batch):
+                    arriving = some, slice(None), slice(first * batch + part.start, first * batch + part.stop)
+                    to = j, slice(None), slice(low * channels, high * channels)
+                    shape, place = (some.stop - some.start, part.stop - part.start, depth), begin + start * pixel
+                    found.append((arriving, to, shape, place + part.start * item, (stride * image_row, item, row)))
     return found
 
 

@@ -137,6 +137,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
         patch.setattr(shifted, "_SEEN", range(100))
         if near:  # a few rows at a time
             patch.setattr(shifted, "_NEAR", 2 * o * g.output[1] * n)
+            patch.setattr(shifted, "_SWEPT", 2 * (o * g.output[1] + g.stride[0] * c * width) * n)
         np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
         np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
         np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)

@@ -17,11 +17,16 @@ SMALL = 1_000_000
 SEVERAL = 2_500_000
 
 
-@lru_cache(maxsize=4096)
-def parts(size: int, work: int, limit: int = SMALL) -> tuple[slice, ...]:
+def parts(size: int, work: int, limit: int | None = None) -> tuple[slice, ...]:
     """An axis of `size` in parts of about the same size, such that each part's share of a product of `work`
     multiply-adds is at most `limit`, by default a small product.
     """
+    return _parts(size, work, limit or SMALL)
+
+
+@lru_cache(maxsize=4096)
+def _parts(size: int, work: int, limit: int) -> tuple[slice, ...]:
+    """`parts`, looked up: 0.1 us, worked out 0.9."""
     most = max(1, size * limit // work)
     step = -(-size // -(-size // most))
     return tuple(slice(start, min(start + step, size)) for start in range(0, size, step))

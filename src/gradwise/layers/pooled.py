@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -121,14 +121,20 @@ class _Joint(Pullback):
     """
 
     def __init__(self, sweep: Callable[[Array, bool, bool], Swept], names: Sequence[str]) -> None:
-        def input_gradient(dy: Array) -> Array:
-            return sweep(dy, True, False)[0]  # type: ignore[return-value]
+        self._sweep, self._names = sweep, names
+
+    def input(self, dy: Array) -> Array:
+        """dL/dy -> dL/dx; no parameter's gradient is computed."""
+        return self._sweep(dy, True, False)[0]  # type: ignore[return-value]
+
+    @property
+    def parameters(self) -> Mapping[str, Derivative]:
+        """Name -> the function that gives that parameter's gradient."""
 
         def only(place: int) -> Derivative:
-            return lambda dy: sweep(dy, False, True)[1][place]
+            return lambda dy: self._sweep(dy, False, True)[1][place]
 
-        super().__init__(input_gradient, **{name: only(place) for place, name in enumerate(names)})
-        self._sweep, self._names = sweep, names
+        return {name: only(place) for place, name in enumerate(self._names)}
 
     def __call__(self, dy: Array) -> tuple[Array, dict[str, Array]]:
         dx, found = self.train(dy, True)

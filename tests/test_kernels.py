@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, winograd
+from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, ways, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.windows import by_rows, from_rows, geometry, outermost
 
@@ -61,13 +61,13 @@ def scattered(shares, x, g):
 
 @contextmanager
 def choosing(**values):
-    """Constants of `conv` by which it chooses a way; what has been worked out by others is forgotten."""
-    plans = conv._plan, shifted._plan, shifted._products
+    """Constants by which a convolution's way is chosen; what has been worked out by others is forgotten."""
+    plans = ways.plan, shifted._plan, shifted._products
     for plan in plans:
         plan.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
-            patch.setattr(conv, name, value)
+            patch.setattr(ways, name, value)
         yield patch
     for plan in plans:
         plan.cache_clear()

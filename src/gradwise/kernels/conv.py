@@ -4,17 +4,13 @@ Winograd's algorithm, shifted views, or patches, of which one batched `matmul` o
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Literal, NamedTuple
-
 import numpy as np
 
-from gradwise.kernels import blas, shifted, winograd
+from gradwise.kernels import blas, shifted, ways, winograd
 from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.windows import (
     Geometry,
     Pair,
-    bands,
     by_rows,
     from_rows,
     images,
@@ -25,122 +21,12 @@ from gradwise.kernels.windows import (
 )
 from gradwise.typing import Array, Shape
 
-# Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
-# channels on 28 x 28, one sample, forwards 22 -> 12 us, the kernel's gradient 29 -> 9, 1 -> 16 on 8 x 8, 32 samples,
-# 18 -> 11 and 18 -> 8, but 32 -> 32, one, 30 -> 32 and 40 -> 43.
-_TINY = 50_000
-_NARROW = 32  # columns of a matrix, below which the rate falls
-_CACHED = 1 << 20  # numbers of a block of columns that still stay in the cache from being written to being read
-# Numbers of patches that stay near, and columns of a matrix that it keeps: 16 -> 16 channels on 26 x 26, batch 64, with
-# 2 MB of L2, forwards 1650 -> 1320 us, the input's gradient 2110 -> 1540; at batch 128, 3290 -> 2850 and 3640 -> 3390.
-_NEAR, _WIDE = 1 << 17, 128
-_LOW = 8  # rows of a strip of a high image, at the least: it sees kh - 1 rows of the image that the next sees too
-# Numbers of a row from which kernels are best copied to be contiguous, whatever the filters: 16 -> 16 channels, rows of
-# 384, 101 -> 114 GFLOP/s; of fewer that holds but for 16, 32, ... filters: 20 filters, rows of 24, 83 -> 92, 16 of them
-# 98 -> 83.
-_SHORT = 64
-# Multiplications of an output row by a row of the kernel, from which products leave out what lies in the padding: the
-# input's gradient of 16 -> 16 channels on 26 x 26, batch 16, 530 -> 507 us.
-_EDGE = 50_000
-
-
-class _Strip(NamedTuple):
-    """Some output rows, worked on by themselves."""
-
-    rows: slice
-    seen: slice  # which rows of the image they see
-    own: Geometry  # of the ones on the other
-    products: list[tuple[slice, slice]]  # some of those rows, and which of a window's numbers are multiplied
-
-
-_Way = Literal["winograd", "shifted", "joined", "patches"]
-_BY_ROWS = ("winograd", "shifted")  # ways that take images (H, C, W, N), and leave them so
-
-
-class _Plan(NamedTuple):
-    """How a convolution of images of one shape goes, and its kernel's gradient."""
-
-    forwards: _Way
-    backwards: _Way
-    rows: bool  # whether the output lies by rows, for the convolution behind, where it need not
-    contiguous: bool  # whether the kernel is copied to be so
-    width: int  # output columns that are worked on at a time
-    strips: list[_Strip]
-    banded: bool  # whether products leave out what lies in the padding
-
-
-@lru_cache(maxsize=1024)
-def _plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> _Plan:
-    """Looked up, not worked out again: a step of F at batch 8 asks 17 times."""
-    kw, (height, columns) = g.window[1], g.output
-    width = _width(g, channels, filters, batch)
-    copied = kw * channels * min(width, columns) * batch  # numbers of a row's patches
-    banded = copied * filters > _EDGE
-    behind = Geometry((3, 3), (1, 1), (0, 0), (0, 0), g.output, (height - 2, columns - 2))  # of as many filters
-    return _Plan(
-        _way(g, channels, filters, batch, dtype),
-        _way(g, channels, filters, batch, dtype, backwards=True),
-        min(behind.output) > 0 and _way(behind, filters, filters, batch, dtype) in _BY_ROWS,
-        bool(filters % 16) or min(width, columns) * batch >= _SHORT,
-        width,
-        _strips(g, max(_LOW, 2 * _NEAR // copied), kw * channels if banded else 0),
-        banded,
-    )
-
-
-def _way(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool = False) -> _Way:
-    """The fastest way of a convolution, or of its kernel's gradient."""
-    if winograd.pays(g, channels, filters, dtype):
-        return "winograd"
-    row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch  # multiplications of an output row
-    few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
-    if backwards and not few and shifted.pays_backwards(g, channels, filters, batch):
-        return "shifted"
-    if not backwards and shifted.pays(g, channels, filters, batch, dtype):
-        return "shifted"
-    return "joined" if few else "patches"
-
-
-def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:
-    """How many output columns to work on at a time: as many as keep the products small and their patches near, but
-    their matrices at least `narrow` wide; else as many as stay in the cache.
-    """
-    kh, kw = g.window
-    small = blas.SMALL // (kh * kw * channels * filters * batch)
-    column = (g.before[0] + g.image[0] + g.after[0]) * kw * channels * batch  # numbers of its patches
-    if small * batch < narrow:
-        return _CACHED // column
-    near, wide = -(-g.output[1] * column // _NEAR), g.output[1] * batch // max(_WIDE, narrow)
-    count = max(-(-g.output[1] // small), min(near, wide))
-    return -(-g.output[1] // count)
-
-
-def _strips(g: Geometry, most: int, numbers: int) -> list[_Strip]:
-    """The output rows in strips of up to `most`: 16 -> 16 channels on 100 x 100 at batch 8, 4.6 -> 3.7 ms. Of a window,
-    whose rows have `numbers` each, what lies in the padding is left out of the products; of 0 nothing is.
-    """
-    (kh, _), (top, left), stride, height = g.window, g.before, g.stride[0], g.image[0]
-    strips: list[_Strip] = []
-    for strip in blas.parts(g.output[0], g.output[0], most):
-        first, last = strip.start * stride - top, (strip.stop - 1) * stride + kh - top  # of the image with its padding
-        given = slice(min(max(first, 0), height), min(max(last, 0), height))
-        seen, before = given.stop - given.start, min(max(-first, 0), last - first)
-        own = g._replace(
-            before=(before, left),
-            after=(last - first - before - seen, g.after[1]),
-            image=(seen, g.image[1]),
-            output=(strip.stop - strip.start, g.output[1]),
-        )
-        products = [(band, slice(low * numbers, high * numbers)) for band, (low, high) in bands(own)]
-        strips.append(_Strip(strip, given, own, products if numbers else [(slice(None), slice(None))]))
-    return strips
-
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> (N, O, OH, OW), in NumPy's promotion of x and kernel."""
     dtype = np.result_type(x, kernel)
     (kh, kw, channels, filters), batch = kernel.shape, len(x)
-    plan = _plan(g, channels, filters, batch, dtype)
+    plan = ways.plan(g, channels, filters, batch, dtype)
     if plan.forwards == "winograd":
         return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
     if plan.forwards == "shifted":
@@ -198,7 +84,7 @@ def _biased(y: Array, bias: Array | None) -> Array:
 
 def laid(x: Array, g: Geometry, filters: int) -> Array:
     """Images (N, C, H, W) in the memory order in which `convolve` and `kernel_gradient` take them without a copy."""
-    by_its_rows = _plan(g, x.shape[1], filters, len(x), x.dtype).forwards in _BY_ROWS
+    by_its_rows = ways.plan(g, x.shape[1], filters, len(x), x.dtype).forwards in ways.BY_ROWS
     return from_rows(by_rows(x)) if by_its_rows else outermost(images(x))
 
 
@@ -219,19 +105,17 @@ def _rows(x: Array, part: slice) -> Array:
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     """x (N, C, H, W), dy (N, O, OH, OW) -> (kh, kw, C, O), summed over the batch."""
     channels, filters = x.shape[1], dy.shape[1]
-    way = _plan(g, channels, filters, len(x), np.result_type(x, dy)).backwards
-    if way == "winograd":
+    plan = ways.plan(g, channels, filters, len(x), np.result_type(x, dy))
+    if plan.backwards == "winograd":
         return winograd.kernel_gradient(by_rows(x), by_rows(dy), g)
-    if way == "joined":
+    if plan.backwards == "joined":
         gradient = joined(innermost(x), g)[0].dot(innermost(dy).reshape(filters, -1).T)
         return gradient.reshape(*g.window, channels, filters)
-    if way == "shifted":
+    if plan.backwards == "shifted":
         return shifted.kernel_gradient(by_rows(x), _rows(images(dy), slice(0, g.output[1])), g)
     total: Array | None = None
     cotangent = images(dy)  # (O, OH, OW, N)
-    # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.
-    width = _width(g, channels, filters, x.shape[0], narrow=256)
-    for part, patches in blocks(images(x), g, width, x.dtype):
+    for part, patches in blocks(images(x), g, plan.summed, x.dtype):
         rows = _rows(cotangent, part).transpose(0, 2, 1)  # (OH, OW'*N, O)
         depth, width = patches.shape[1:]
         if depth >= 64 and depth * width * filters <= blas.SMALL:
@@ -246,7 +130,8 @@ def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
     """X (N, C, H, W), dy (N, O, OH, OW) -> (N, kh, kw, C, O): each sample's kernel gradient."""
     batch, filters = dy.shape[:2]
     gradients = np.zeros((batch, g.window[0] * g.window[1] * x.shape[1], filters), np.result_type(x, dy))
-    for part, patches in blocks(images(x), g, _width(g, x.shape[1], filters, batch), x.dtype):
+    width = ways.plan(g, x.shape[1], filters, batch, gradients.dtype).width
+    for part, patches in blocks(images(x), g, width, x.dtype):
         for h, row in enumerate(patches):  # (kh*kw*C, OW'*N)
             columns = row.reshape(len(row), -1, batch).transpose(2, 0, 1)  # (N, kh*kw*C, OW')
             gradients += np.matmul(columns, dy[:, :, h, part].transpose(0, 2, 1))
@@ -255,25 +140,13 @@ def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
 
 def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     """Dy (N, O, OH, OW), kernel (kh, kw, C, O) -> (N, C, H, W): the adjoint of `convolve` by its input."""
-    channels, filters = kernel.shape[2:]
-    if filters > channels and winograd.pays(g, channels, filters, np.result_type(dy, kernel)):
+    plan = ways.plan(g, *kernel.shape[2:], len(dy), np.result_type(dy, kernel))
+    if plan.inputs == "winograd":
         return from_rows(winograd.input_gradient(by_rows(dy), kernel, g))
-    full = _full(g)
-    if full is None:
+    if plan.turned is None:
         return _scattered(dy, kernel, g)
-    # The correlation of dy with the kernel turned by 180 degrees.
     turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, O, C)
-    return convolve(dy, turned, None, full)
-
-
-@lru_cache(maxsize=1024)
-def _full(g: Geometry) -> Geometry | None:
-    """Of stride 1: where the turned kernel lies on dy, such that each image place is seen by all windows it was in."""
-    inner = (g.window[0] - 1 - g.before[0], g.window[1] - 1 - g.before[1])
-    after = (g.window[0] - 1 - g.after[0], g.window[1] - 1 - g.after[1])
-    if g.stride != (1, 1) or min(*inner, *after) < 0:
-        return None
-    return Geometry(g.window, (1, 1), inner, after, g.output, g.image)
+    return convolve(dy, turned, None, plan.turned)
 
 
 def _scattered(dy: Array, kernel: Array, g: Geometry) -> Array:

@@ -102,6 +102,19 @@ def test_convolution(few, n, c, o, height, width, window, stride, padding, high,
         np.testing.assert_allclose(conv.input_gradient(dy, kernel, g), scattered(shares, x, g), atol=1e-11)
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_a_bias_of_another_dtype_leaves_the_output_its_own(few):
+    """That of the images and the kernel."""
+    g, p = geometry((8, 8), (3, 3), (1, 1), "valid"), geometry((6, 6), (2, 2), (2, 2), "valid")
+    draw = np.random.default_rng(0)
+    x, kernel = draw.standard_normal((2, 1, 8, 8), np.float32), draw.standard_normal((3, 3, 1, 4), np.float32)
+    bias = np.arange(4.0)
+    with choosing(**({} if few else {"_TINY": 0})):
+        y = conv.convolve(x, kernel, bias, g)
+    np.testing.assert_allclose(y, conv.convolve(x, kernel, None, g) + bias[:, None, None], rtol=1e-6, atol=1e-6)
+    assert y.dtype == pooled.convolve(x, kernel, bias, g, p, True, False)[0].dtype == np.float32
+
+
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
 def test_convolution_without_its_padding(n, c, o, height, width, window, stride, padding, seed):
     """Products that leave out what lies in the padding, chosen for other sizes; in whole numbers."""
@@ -539,7 +552,7 @@ def test_dense_kernels_lie_as_their_shape_wants():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("size", [1, 5, 4097, 300_000])
+@pytest.mark.parametrize("size", [1, 5, 4097, 300_000, 2_100_000])
 def test_not_finite_is_found_anywhere(bad, size):
     for position in {0, size // 2, size - 1}:
         x = np.full(size, 3e38, np.float32)
@@ -547,6 +560,7 @@ def test_not_finite_is_found_anywhere(bad, size):
         x[position] = bad
         assert not all_finite(x)
         assert not all_finite(x.reshape(1, -1).T)
+        assert not all_finite(x.repeat(2)[::2])
 
 
 @given(

@@ -70,7 +70,7 @@ def in_one(x: Array, kernel: Array, bias: Array | None, g: Geometry, places: Pai
     matrix = kernel.reshape(depth, filters)
     if bias is not None:
         patches[:, depth] = 1
-        matrix = np.concatenate([matrix, bias[None]])
+        matrix = np.concatenate([matrix, bias[None]], dtype=dtype)
     return np.matmul(matrix.T, patches)
 
 

@@ -435,6 +435,9 @@ def test_bad_data(case):
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         mlp().fit(X, Y, verbose=False, **options)
+    if "optimizer" in options:
+        with pytest.raises(error, match=message):
+            mlp().train_step(X, Y, **options)
 
 
 def test_before_build_and_without_loss():

@@ -15,7 +15,7 @@ from gradwise.jacobian import LIMIT, per_sample_gradients
 from gradwise.layers.base import Layer, generator, positive, sizes
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
-from gradwise.optimizers import Adam, Optimizer
+from gradwise.optimizers import Optimizer
 from gradwise.summary import table
 from gradwise.training import given, loop
 from gradwise.training.batches import Arrays, Batch, is_mapped
@@ -153,17 +153,15 @@ class Network(Chain):
         if not isinstance(workers, Workers):
             workers = positive(workers, "workers")
         positive(batch_size, "batch_size")
-        if optimizer is not None and not isinstance(optimizer, Optimizer):
-            hint = f" Make one: {optimizer.__name__}()." if isinstance(optimizer, type) else ""
-            raise DTypeError(f"optimizer is an Optimizer such as Adam(1e-3), but got {optimizer!r}.{hint}")
+        optimizer = given.optimizer(self, optimizer)
         source, validation = given.to_fit(
             self, x, y, epochs, batch_size, sample_weight, class_weight, validation_split, validation_data
         )
-        self.optimizer = optimizer or self.optimizer or Adam()
+        self.optimizer = optimizer
         return loop.fit(
             self,
             loss,
-            self.optimizer,
+            optimizer,
             source,
             epochs=epochs,
             rng=self.rng if random_state is None else generator(random_state),
@@ -200,9 +198,8 @@ class Network(Chain):
         NonFiniteError
             The loss is NaN or infinite; nothing was changed.
         """
-        loss = given.loss(self, "train_step")
+        loss, optimizer = given.loss(self, "train_step"), given.optimizer(self, optimizer)
         batch = Batch(*given.pair(self, x, y), None)
-        optimizer = optimizer or self.optimizer or Adam()
         if optimizer is not self.optimizer:  # a layer looks at what is assigned to it: 0.6 us
             self.optimizer = optimizer
         with Computing():
@@ -246,9 +243,7 @@ class Network(Chain):
 
     def input_gradient(self, x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
         """Each sample's gradient of its own loss by its input: an array of x's shape. As in inference."""
-        loss = given.loss(self, "input_gradient")
-        given.built(self, "input_gradient")
-        batch, target = given.explained(self, x, y)
+        loss, batch, target = given.explained(self, x, y, "input_gradient")
         prediction, pullback = self.vjp(batch)
         return pullback.input(loss.vjp(prediction, target)[1]())
 
@@ -260,9 +255,7 @@ class Network(Chain):
         TooLargeError
             The result would take more than `max_bytes`; nothing was computed.
         """
-        loss = given.loss(self, "per_sample_gradients")
-        given.built(self, "per_sample_gradients")
-        batch, target = given.explained(self, x, y)
+        loss, batch, target = given.explained(self, x, y, "per_sample_gradients")
         cotangent = loss.vjp(self.forward(batch), target)[1]()
         return per_sample_gradients(self, batch, cotangent, max_bytes)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradwise.errors import ArgumentError, NotBuiltError
+from gradwise.errors import ArgumentError, DTypeError, NotBuiltError
 from gradwise.losses import Loss
+from gradwise.optimizers import Adam, Optimizer
 from gradwise.training import batches as data
 from gradwise.typing import Array
 
@@ -27,6 +28,14 @@ def built(network: Any, what: str) -> None:
             f"{what}: this network is not built yet, so it has no parameters. Give Network(..., input_shape=...),"
             " call net.build(input_shape), or train it first."
         )
+
+
+def optimizer(network: Any, chosen: Optimizer | None) -> Optimizer:
+    """The optimiser that is chosen, else the network's, else a new `Adam()`."""
+    if chosen is not None and not isinstance(chosen, Optimizer):
+        hint = f" Make one: {chosen.__name__}()." if isinstance(chosen, type) else ""
+        raise DTypeError(f"optimizer is an Optimizer such as Adam(1e-3), but got {chosen!r}.{hint}")
+    return chosen or network.optimizer or Adam()
 
 
 def to_fit(
@@ -102,10 +111,12 @@ def pair(network: Any, x: Any, y: Any) -> tuple[Array, Array]:
     return array.astype(network.dtype, copy=False), target
 
 
-def explained(network: Any, x: Any, y: Any) -> tuple[Array, Array]:
-    """One batch checked, in the dtype it came in: float64 in, float64 through."""
+def explained(network: Any, x: Any, y: Any, what: str) -> tuple[Loss, Array, Array]:
+    """The loss, and one batch checked, in the dtype it came in, which `what` needs: float64 in, float64 through."""
+    own = loss(network, what)
+    built(network, what)
     array = network.admit(inputs(network, x))
-    return array, data.pairs(array, y, network.loss, network.output_shape)
+    return own, array, data.pairs(array, y, own, network.output_shape)
 
 
 def _checked(network: Any, x: Any, y: Any, what: str) -> tuple[Array, Array]:

@@ -232,6 +232,18 @@ def test_a_convolution_and_its_pooling_train_as_each_by_itself(frozen):
         np.testing.assert_allclose(gradient, wanted[path[2:]], atol=1e-12)
 
 
+@pytest.mark.parametrize("behind", [[], [ReLU()]])
+@pytest.mark.parametrize("flat", [True, False])
+def test_what_is_pooled_lies_as_a_flatten_behind_it_takes_it(behind, flat):
+    """Where images lie by rows, that is not of itself."""
+    net = Chain([Conv2D(32), Conv2D(32), MaxPooling2D(2), *behind, *([Flatten()] if flat else [])])
+    net.build((32, 14, 14), 0)
+    (_, first), (_, together), *_ = net._plan()
+    between = first.forward(np.random.default_rng(0).standard_normal((2, 32, 14, 14), np.float32))
+    for y in (together.forward(between), together.vjp(between, training=True)[0]):
+        assert y.transpose(1, 2, 3, 0).flags.c_contiguous == flat
+
+
 def test_layers_may_change_after_a_chain_has_run():
     net = Chain([ReLU(), Flatten()])
     net.build((2, 2))

@@ -39,8 +39,9 @@ def order(inputs: int, units: int) -> Literal["C", "F"]:
     """The memory order of a kernel: "C", (in, out), for tall ones of few units, or of very many, else "F", (out, in).
 
     784 -> 1024, 16 samples, forwards and gradient, takes 624 in (in, out) and 333 in (out, in), 4056 -> 32, one step of
-    SGD, 131 and 193. 9216 -> 128, which lies far away, takes one sample forwards 147 and 74, for two threads read half
-    a row each; 16 of them a step of SGD 1180 and 610, of Adam 3330 and 3630, 25088 -> 512 of Adam 38.8 and 53.3 ms.
+    SGD, 131 and 193. 9216 -> 128, which lies far away, takes one sample forwards 147 and 74, where two threads read
+    halves of rows and whole columns; 16 of them a step of SGD 1180 and 610, of Adam 3330 and 3630; 25088 -> 512 of Adam
+    38.8 and 53.3 ms.
     """
     small = units <= _FEW_UNITS and inputs * units <= _SMALL_KERNEL
     large = inputs * units >= _LARGE_KERNEL and units in _SOME_UNITS

@@ -23,8 +23,8 @@ from gradwise.layers.reshaping import Flatten
 from gradwise.typing import Array, Pullback, Shape
 
 # Numbers handed on that go together in inference, and samples that do, whatever they are. With 2 MB of L2 a core, at
-# batch 256, the benchmarks' network G takes 53 -> 43 ms so, E 3.5 -> 2.9, F 30 -> 28; with 1 << 18 E 1.06 of that, with
-# 1 << 20 E 1.24 and G 1.09.
+# batch 256, the benchmarks' network G takes 53 -> 43 ms so, E 3.5 -> 2.9, F 30 -> 28; with 1 << 18 E 1.03 of that, with
+# 1 << 20 1.24, and G 1.09.
 _NUMBERS, _LEAST = 1 << 19, 16
 _FEW = 1 << 16  # numbers that go together without a further look
 

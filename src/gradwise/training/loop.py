@@ -28,7 +28,6 @@ from gradwise.typing import Array
 Metric = Callable[[Array, Array], Array]
 Step = Callable[[Batch], tuple[float, Array]]
 
-
 # Numbers of predictions that metrics look at together: an epoch of E in batches of 32 takes 0.99 of the time.
 _TOGETHER = 1 << 13
 

@@ -27,7 +27,7 @@ from gradwise.typing import Array, Index
 # F at batch 512 549 -> 411 us, E at 1024 73 -> 51, G at 128 800 -> 700; in four parts E at 128 takes 1.25 of the time.
 _NUMBERS, _LEAST = 640_000, 8
 # Samples of which each pixel's numbers begin on a cache line, and numbers up to which so many go together: F at 128, in
-# parts of 32 and not of 43, 0.88; three convolutions of 16 on 52 x 52 at batch 64, of 16 and not of 14, 62 -> 53 ms, on
+# parts of 32 and not of 43, 0.88; three convolutions of 16 on 52 x 52 at batch 64, of 16 and not of 13, 62 -> 53 ms, on
 # 84 x 84 at 16, of 16 and not of 8, 39.4 -> 37.2, but on 100 x 100 57.2 -> 58.7.
 _ROW, _MOST = 16, 2_000_000
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`

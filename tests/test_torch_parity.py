@@ -205,7 +205,9 @@ def test_extreme_inputs(layer):
 @given(st.integers(1, 4), SMALL, st.tuples(SMALL, SMALL), SEED)
 def test_global_pooling(n, c, sides, seed):
     x = images(n, c, sides, seed, np.float64, whole=seed % 2 == 0)
-    compare(gw.GlobalAveragePooling2D(), x, lambda x, w: x.mean(dim=(2, 3)))
+    for axes in ((0, 1, 2, 3), (1, 2, 3, 0), (2, 1, 3, 0)):  # as they lie: like PyTorch's, batch innermost, by rows
+        lying = np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+        compare(gw.GlobalAveragePooling2D(), lying, lambda x, w: x.mean(dim=(2, 3)))
     compare(gw.GlobalMaxPooling2D(), x, lambda x, w: F.adaptive_max_pool2d(x, 1).flatten(1))
 
 

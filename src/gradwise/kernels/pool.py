@@ -8,7 +8,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwise.kernels.windows import Geometry, batch_innermost, crop, extent, images, innermost, outermost, pad
+from gradwise.kernels.windows import (
+    Geometry,
+    Pair,
+    batch_innermost,
+    crop,
+    extent,
+    from_rows,
+    images,
+    innermost,
+    outermost,
+    pad,
+)
 from gradwise.typing import Array
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
@@ -233,3 +244,22 @@ def average_pool_gradient(dy: Array, g: Geometry) -> Array:
     share = innermost(dy) * _counts(g, dy.dtype)
     rows = _spread(share, 1, height, g.window[0], g.stride[0])
     return outermost(crop(_spread(rows, 2, width, g.window[1], g.stride[1]), g))
+
+
+def global_average(x: Array) -> Array:
+    """X (N, C, H, W) -> (N, C): the mean of each channel."""
+    if x.flags.c_contiguous:
+        return x.mean(axis=(2, 3))
+    # Along H first, whose rows are contiguous over W * N: 16 channels of 68 x 68, batch 16, 1500 -> 230 us.
+    total = np.add.reduce(np.add.reduce(images(x), axis=1), axis=1)  # (C, N)
+    return (total / (x.shape[2] * x.shape[3])).T
+
+
+def global_average_gradient(dy: Array, image: Pair, rows: bool) -> Array:
+    """Dy (N, C) -> (N, C, *image), batch innermost in memory, or by rows (H, C, W, N)."""
+    (batch, channels), (height, width) = dy.shape, image
+    row = np.empty((channels, width, batch), dy.dtype)  # of the result: it is copied as a whole
+    row[...] = (dy.T / (height * width))[:, None]
+    if rows:
+        return from_rows(np.tile(row, (height, 1, 1, 1)))
+    return outermost(np.repeat(row[:, None], height, axis=1))

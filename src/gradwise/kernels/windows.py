@@ -79,6 +79,11 @@ def by_rows(x: Array, dtype: np.dtype | None = None) -> Array:
     return np.ascontiguousarray(x.transpose(2, 1, 3, 0), dtype)
 
 
+def lies_by_rows(x: Array) -> bool:
+    """Whether images (N, C, H, W) lie (H, C, W, N) in memory."""
+    return x.transpose(2, 1, 3, 0).flags.c_contiguous
+
+
 def from_rows(x: Array) -> Array:
     """(H, C, W, N) -> the view (N, C, H, W)."""
     return x.transpose(3, 1, 0, 2)

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.kernels import pool
-from gradwise.kernels.windows import Geometry, geometry, outermost
+from gradwise.kernels.windows import Geometry, geometry, lies_by_rows
 from gradwise.layers.base import Layer, features, pair
 from gradwise.layers.sliding import Padding, Size, place, window_padding
 from gradwise.typing import Array, Pullback, Shape
@@ -95,14 +95,12 @@ class _GlobalPooling(Layer):
 class GlobalAveragePooling2D(_GlobalPooling):
     """The mean of each channel.  x: (N, C, H, W) -> y: (N, C)."""
 
+    memory = "new"
+
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        pixels = x.shape[2] * x.shape[3]
-        shape = x.transpose(1, 2, 3, 0).shape  # (C, H, W, N)
-
-        def gradient(dy: Array) -> Array:
-            return outermost(np.broadcast_to((dy.T / pixels)[:, None, None, :], shape).copy())
-
-        return x.mean(axis=(2, 3)), Pullback(input=gradient)  # (N, C), (N, C, H, W)
+        image, rows = (x.shape[2], x.shape[3]), lies_by_rows(x)
+        y = pool.global_average(x)  # (N, C)
+        return y, Pullback(input=lambda dy: pool.global_average_gradient(dy, image, rows))  # (N, C, H, W)
 
 
 class GlobalMaxPooling2D(_GlobalPooling):

@@ -67,7 +67,7 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     if bias is None:
         y[:, :, : covered.start] = 0
         y[:, :, covered.stop :] = 0
-    y_at, kernel_at, x_at = (array.__array_interface__["data"][0] for array in (y, turned, x))
+    y_at, kernel_at, x_at = map(gemm.address, (y, turned, x))
     row = 0 if bias is None else row_of(bias, y)
     for rows, calls in strips:
         if bias is not None or not calls:

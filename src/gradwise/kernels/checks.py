@@ -15,8 +15,8 @@ def all_finite(x: Array) -> bool:
     """Whether every number of x is finite."""
     if x.dtype.kind != "f" or not x.size:
         return True
-    if x.flags.c_contiguous or x.flags.f_contiguous:
-        flat = (x if x.flags.c_contiguous else x.T).reshape(-1)
+    if x.flags.forc:
+        flat = x.ravel("K")
         if x.size <= _CHUNK:
             return _finite(flat)
         return all(_finite(flat[start : start + _CHUNK]) for start in range(0, x.size, _CHUNK))
@@ -26,5 +26,6 @@ def all_finite(x: Array) -> bool:
 
 def _finite(flat: Array) -> bool:
     """Whether every number of a contiguous row is finite; a sum of squares that overflows is looked at again."""
-    # 1.2 us for 16 images of 28 x 28, np.isfinite(x).all() 2.8; for 10,000 of them 1.1 ms, 1.6.
+    # By `vdot`, for `dot` warns of that: 1.2 us for 16 images of 28 x 28, np.isfinite(x).all() 2.8; for 10,000 of them
+    # 1.1 ms, 1.6.
     return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())

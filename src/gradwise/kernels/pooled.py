@@ -197,7 +197,8 @@ def _cotangent(dy: Array, won: Winners) -> Array:
     """What arrives behind pooling, dy (O, PH, PW, N), before it, for a piece: (ph, pw, O, R, PW'*N). Of a window's
     columns the first is given what belongs to all of them.
     """
-    dz = won.marks.astype(dy.dtype)  # 590 KB take 32 us by numbers, by truth values themselves 41
+    # By numbers: 590 KB take 32 us so, by truth values themselves 41. As integers they become those 7 % sooner.
+    dz = won.marks.view(np.int8).astype(dy.dtype)
     first, *others = dz.swapaxes(0, 1)
     first *= won.piece.of(dy)
     for other in others:
@@ -209,7 +210,7 @@ def gradients(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling:
     """x (N, C, H, W), dy (N, O, PH, PW) -> by kernel (kh, kw, C, O) and bias (O,), summed over the batch."""
     (kh, kw), pw, sw, filters = g.window, pooling.window[1], g.stride[1], dy.shape[1]
     cotangent = innermost(dy)
-    total: Array | float = 0.0
+    total: Array | None = None
     by_bias = np.zeros(filters, dy.dtype)
     kept = [won.patches for won in winners if won.patches is not None]
     seen = kept or (patches for _, patches in _pieces(innermost(x), g, pooling, filters, x.dtype))
@@ -217,9 +218,10 @@ def gradients(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling:
         dz = _cotangent(cotangent, won)
         # Pooling hands each number on to one place.
         by_bias += np.add.reduce(blas.row_sums(dz[:, 0].reshape(len(dz), filters, -1)), axis=0)
-        total = total + np.add.reduce(np.matmul(patches, _by_lines(dz).swapaxes(2, 3)), axis=(0, 1))  # (kh*S*C, pw*O)
+        share = np.add.reduce(np.matmul(patches, _by_lines(dz).swapaxes(2, 3)), axis=(0, 1))  # (kh*S*C, pw*O)
+        total = share if total is None else total + share
         del dz
-    wide = np.reshape(total, (kh, -1, x.shape[1], pw, filters))
+    wide = total.reshape(kh, -1, x.shape[1], pw, filters)  # type: ignore[union-attr]
     gradient = wide[:, :kw, :, 0]
     for b in range(1, pw):  # what belongs to a column, from where the first one saw it to where it lies
         gradient = gradient + (wide[:, b * sw : b * sw + kw, :, b] - wide[:, :kw, :, b])

@@ -114,7 +114,7 @@ def _maxima_of_windows(x: Array, g: Geometry, flat: bool = True) -> Array:
         # Along H first: its rows are contiguous over W * N.
         rows = _maxima(padded[part], 1, g.window[0], g.stride[0], height)
         _maxima(rows, 2, g.window[1], g.stride[1], width, y[part])
-        del rows
+        del rows  # the next channels are given the same memory, which is in the cache
     return y
 
 

@@ -72,7 +72,7 @@ def convolve(x: Array, kernel: Array, g: Geometry) -> Array:
             columns = slice(part.start * batch, part.stop * batch)
             np.matmul(weights, _patches(transformed, kw, columns, batch), out=products[..., columns])
         _finish(products, y, tile)
-        del transformed, products
+        del transformed, products  # the next tiles are given the same memory, which is in the cache
     return y
 
 
@@ -96,7 +96,7 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
             for j in range(kw):
                 seen = pixels[:, :, j * batch + part.start : j * batch + part.stop]
                 total[:, j] += np.add.reduce(np.matmul(spread[..., part], seen), axis=0)
-        del pixels, spread, seen
+        del pixels, spread, seen  # as in `convolve`
     gradient = np.matmul(_G.T, total.reshape(6, -1)).reshape(3, kw, filters, channels)
     return gradient.transpose(0, 1, 3, 2)
 
@@ -130,7 +130,7 @@ def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
         four[0, :2] += over
         four[1:, :2] += two[:-1]
         over = two[-1]
-        del transformed, rows, two
+        del transformed, rows, two  # as in `convolve`
     padded[4 * tiles :] = over
     return crop(padded.reshape(len(padded), channels, width + kw - 1, batch), g, height=0)
 

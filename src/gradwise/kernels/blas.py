@@ -54,7 +54,7 @@ def row_sums(rows: Array) -> Array:
     if rows.size > FEW:
         return np.einsum("...n->...", rows)  # 590 KB 12 us, .sum(axis=1) 32
     ones = _ones(rows.shape[-1], rows.dtype)
-    # (24, 576) 1.5, by einsum 3.6.
+    # (24, 576) 1.5, by einsum 3.6. Of more axes `dot` goes row by row: (13, 2, 24, 416) 28, by `matmul` 19.
     return rows.dot(ones) if rows.ndim == 2 else np.matmul(rows, ones)
 
 

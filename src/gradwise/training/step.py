@@ -28,8 +28,8 @@ from gradwise.typing import Array, Index
 _NUMBERS, _LEAST = 640_000, 8
 # Samples of which each pixel's numbers begin on a cache line, and numbers up to which so many go together: F at 128, in
 # parts of 32 and not of 43, 0.88; three convolutions of 16 on 52 x 52 at batch 64, of 16 and not of 13, 62 -> 53 ms, on
-# 84 x 84 at 16, of 16 and not of 8, 39.4 -> 37.2, but on 100 x 100 57.2 -> 58.7.
-_ROW, _MOST = 16, 2_000_000
+# 79 x 79 at 16, of 16 and not of 8, 32.2 -> 29.6, but on 84 x 84 35.9 -> 36.9, on 100 x 100 64.2 -> 67.5.
+_ROW, _MOST = 16, 1_600_000
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
 
 

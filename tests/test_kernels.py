@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, ways, winograd
 from gradwise.kernels.checks import all_finite
+from gradwise.kernels.samples import cut, together
 from gradwise.kernels.windows import by_rows, from_rows, geometry, outermost
 
 sides = st.integers(1, 9)
@@ -617,3 +618,25 @@ def test_relu_and_its_gradient_by_their_definition(size, order):
 def test_sums_of_columns(shape, order):
     rows = np.asarray(np.random.default_rng(0).standard_normal(shape), order=order)
     np.testing.assert_allclose(blas.column_sums(rows), rows.sum(axis=0), rtol=1e-12, atol=1e-12)
+
+
+# Which samples go together
+
+
+@given(st.integers(1, 3000), st.integers(1, 1 << 23))
+def test_samples_go_together_in_sixteens_or_few(count, largest):
+    sizes = [rows.stop - rows.start for rows in together(count, largest)]
+    starts = [rows.start for rows in together(count, largest)]
+    assert starts == [sum(sizes[:k]) for k in range(len(sizes))]
+    assert sum(sizes) == count
+    if len(sizes) > 1:
+        first = sizes[0]
+        assert first % 16 == 0 or first in (8, 4, 2)
+        assert all(start % min(first, 16) == 0 for start in starts)
+        assert first == 2 or first * largest <= 1_650_000
+        assert min(sizes) > 0
+
+
+@pytest.mark.parametrize(("count", "parts", "sizes"), [(10, 2, [5, 5]), (10, 3, [4, 3, 3]), (2, 3, [1, 1])])
+def test_samples_are_cut_into_equal_parts(count, parts, sizes):
+    assert [rows.stop - rows.start for rows in cut(count, parts)] == sizes

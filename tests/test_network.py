@@ -33,8 +33,8 @@ from gradwise import (
     SoftmaxCrossEntropy,
 )
 from gradwise.errors import ArgumentError, DataError, DTypeError, NonFiniteError, NotBuiltError, ShapeError
+from gradwise.kernels import samples
 from gradwise.layers.base import Layer
-from gradwise.training import step
 from gradwise.training.batches import Arrays
 from gradwise.typing import Pullback
 
@@ -503,12 +503,14 @@ def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
     made = []
     for numbers, most, wanted in (
         (1 << 40, 1, {45}),
-        (1, 16 * 4000 - 1, {7, 8}),
-        (1, 16 * 4000, {16, 13}),  # of 16 where there can be so many
         (20 * 4000, 1, {16, 13}),
+        (1, 16 * 4000, {16, 13}),  # of 16 where there can be so many
+        (1, 16 * 4000 - 1, {8, 5}),
+        (1, 4 * 4000, {4, 1}),
+        (1, 1, {2, 1}),
     ):
-        monkeypatch.setattr(step, "_NUMBERS", numbers)
-        monkeypatch.setattr(step, "_MOST", most)
+        monkeypatch.setattr(samples, "_NUMBERS", numbers)
+        monkeypatch.setattr(samples, "_MOST", most)
         sizes = []
         layers = [Conv2D(4, 3), ReLU(), MaxPooling2D(2), Flatten(), Dense(4000), Probe(sizes), ReLU(), Dense(3)]
         net = Network(layers, SoftmaxCrossEntropy(), input_shape=(1, 8, 8), random_state=0)
@@ -532,7 +534,7 @@ def test_a_large_batch_of_layers_with_state_stays_whole(monkeypatch):
             self.seen = np.zeros(1, np.float32)
             return input_shape
 
-    monkeypatch.setattr(step, "_NUMBERS", 1)
+    monkeypatch.setattr(samples, "_NUMBERS", 1)
     x, y = blobs(50)
     sizes = []
     net = Network([Counting(sizes), Dense(3)], SoftmaxCrossEntropy(), input_shape=6, random_state=0)
@@ -541,7 +543,7 @@ def test_a_large_batch_of_layers_with_state_stays_whole(monkeypatch):
 
 
 def test_a_large_batch_with_dropout_repeats_by_the_seed(monkeypatch):
-    monkeypatch.setattr(step, "_NUMBERS", 1)
+    monkeypatch.setattr(samples, "_NUMBERS", 1)
     x, y = blobs(50)
     one, other = mlp(), mlp()
     for net in (one, other):
@@ -551,7 +553,7 @@ def test_a_large_batch_with_dropout_repeats_by_the_seed(monkeypatch):
 
 def test_a_large_batch_that_diverges_changes_nothing(monkeypatch):
     """Also where only its last part does."""
-    monkeypatch.setattr(step, "_NUMBERS", 1)
+    monkeypatch.setattr(samples, "_NUMBERS", 1)
     x, y = blobs(50)
     x[-1] = 3e38
     net = mlp()

@@ -26,6 +26,7 @@ from gradwise import (
     Tanh,
 )
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
+from gradwise.kernels import samples
 from gradwise.layers import containers
 from gradwise.layers.base import Layer
 from gradwise.layers.formulas import Formulas
@@ -305,19 +306,17 @@ def test_the_arrays_of_a_pass_go_with_it(name):
 
 
 @pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("samples", [1, 8, 9, 16, 23, 40])
-def test_inference_in_parts_is_that_of_the_whole(name, samples, monkeypatch):
+@pytest.mark.parametrize("count", [1, 8, 9, 16, 23, 40])
+def test_inference_in_parts_is_that_of_the_whole(name, count, monkeypatch):
     net = chain(name)
-    x = np.random.default_rng(0).standard_normal((samples, *net.input_shape))
+    x = np.random.default_rng(0).standard_normal((count, *net.input_shape))
     whole = net.forward(x)
-    monkeypatch.setattr(containers, "_NUMBERS", 20 * net.largest)
-    monkeypatch.setattr(containers, "_LEAST", 8)
+    monkeypatch.setattr(samples, "_NUMBERS", 1)
+    monkeypatch.setattr(samples, "_MOST", 8 * net.largest)
     monkeypatch.setattr(containers, "_FEW", 1)
     before = np.getbufsize()
     sizes = []
     monkeypatch.setattr(net, "_inference", lambda x, run=net._inference: sizes.append(len(x)) or run(x))
     np.testing.assert_allclose(net.forward(x), whole, rtol=1e-12)
-    assert sum(sizes) == samples
-    assert max(sizes) <= 20
-    assert min(sizes) >= min(samples, 8)
+    assert sizes == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
     assert np.getbufsize() == before

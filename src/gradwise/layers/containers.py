@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gradwise.errors import ArgumentError, DTypeError, ShapeError
-from gradwise.kernels import BUFFER, blas
+from gradwise.kernels import BUFFER
 from gradwise.kernels.memory import Aligned
+from gradwise.kernels.samples import together
 from gradwise.layers import program
 from gradwise.layers.activations import ReLU
 from gradwise.layers.backwards import ChainPullback, learns
@@ -22,10 +23,6 @@ from gradwise.layers.pooling import MaxPooling2D
 from gradwise.layers.reshaping import Flatten
 from gradwise.typing import Array, Pullback, Shape
 
-# Numbers handed on that go together in inference, and samples that do, whatever they are. With 2 MB of L2 a core, at
-# batch 256, the benchmarks' network G takes 53 -> 43 ms so, E 3.5 -> 2.9, F 30 -> 28; with 1 << 18 E 1.03 of that, with
-# 1 << 20 1.24, and G 1.09.
-_NUMBERS, _LEAST = 1 << 19, 16
 _FEW = 1 << 16  # numbers that go together without a further look
 
 
@@ -126,11 +123,10 @@ class Chain(Layer):
 
     def _in_parts(self, run: program.Forward, x: Array) -> Array:
         """The inference of a large batch, whose arrays would leave the caches."""
-        parts = blas.parts(len(x), len(x) * self.largest, max(_NUMBERS, _LEAST * self.largest))
         before = np.setbufsize(BUFFER)  # with the default, the benchmarks' network D takes 1.2 times as long, E 1.1
         try:
             with Aligned():
-                made = [run(x[part]) for part in parts]
+                made = [run(x[part]) for part in together(len(x), self.largest)]
         finally:
             np.setbufsize(before)
         return made[0] if len(made) == 1 else np.concatenate(made)

@@ -7,7 +7,6 @@ time goes into elementwise steps and small products, which BLAS does not share o
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, WorkerError
+from gradwise.kernels.samples import cut
 from gradwise.layers.base import positive
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
@@ -167,10 +167,8 @@ class Workers:
             raise WorkerError("a step of these workers was broken off, so they do not go on: start new Workers.")
         self._within = True
         self._share()
-        shares, factor = parts(batch, self.count), optimizer.factor()
-        scale = scale_of(factor, samples)
-        ends = list(itertools.accumulate(len(share.x) for share in shares))
-        rows = [slice(end - len(share.x), end) for end, share in zip(ends, shares, strict=True)]
+        rows, factor = cut(samples, self.count), optimizer.factor()
+        shares, scale = parts(batch, rows), scale_of(factor, samples)
         for number in range(len(self._workers)):
             self._send(number, shares[number + 1], scale, rows[number + 1], samples)
         error: Exception | None = None

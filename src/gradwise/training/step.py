@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from contextvars import Token
@@ -15,6 +14,7 @@ from gradwise.errors import ArgumentError, NonFiniteError
 from gradwise.kernels import BUFFER
 from gradwise.kernels.blas import column_sums
 from gradwise.kernels.memory import Aligned, changed_by
+from gradwise.kernels.samples import together
 from gradwise.layers.backwards import collect
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
@@ -23,13 +23,6 @@ from gradwise.training.batches import Batch
 from gradwise.training.diagnosis import first_not_finite
 from gradwise.typing import Array, Index
 
-# Numbers handed on that go together, and samples that do, whatever they are. Of the benchmarks' networks a sample takes
-# F at batch 512 549 -> 411 us, E at 1024 73 -> 51, G at 128 800 -> 700; in four parts E at 128 takes 1.25 of the time.
-_NUMBERS, _LEAST = 640_000, 8
-# Samples of which each pixel's numbers begin on a cache line, and numbers up to which so many go together: F at 128, in
-# parts of 32 and not of 43, 0.88; three convolutions of 16 on 52 x 52 at batch 64, of 16 and not of 13, 62 -> 53 ms, on
-# 79 x 79 at 16, of 16 and not of 8, 32.2 -> 29.6, but on 84 x 84 35.9 -> 36.9, on 100 x 100 64.2 -> 67.5.
-_ROW, _MOST = 16, 1_600_000
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
 
 
@@ -68,17 +61,13 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     numbers = samples * network.largest
     if numbers < _ALIGNED:
         return _gradients(network, loss, batch, rng, scale)
-    if numbers <= _NUMBERS or samples <= _LEAST or network.arrays("state"):
+    rows = together(samples, network.largest)
+    if len(rows) == 1 or network.arrays("state"):
         with Aligned():
             return _gradients(network, loss, batch, rng, scale)
-    most = max(_LEAST, _NUMBERS // network.largest)
-    if most < _ROW and _ROW * network.largest <= _MOST:
-        most = _ROW
-    unit = _ROW if most >= _ROW else 1
-    most -= most % unit
     total, predictions = 0.0, []
     found: dict[str, Array] = {}
-    for part in parts(batch, -(-samples // most), unit):
+    for part in parts(batch, rows):
         with Aligned():
             share, prediction, own = _gradients(network, loss, part, rng, scale)
         # What is kept lies elsewhere: among the memory of the parts' arrays it would keep the next ones from theirs.
@@ -89,11 +78,8 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     return total, np.concatenate(predictions), found
 
 
-def parts(batch: Batch, count: int, unit: int = 1) -> list[Batch]:
-    """A batch in up to `count` parts of about the same size, all but the last of whole units."""
-    samples = len(batch.x)
-    cuts = sorted({min(-(-samples * k // (count * unit)) * unit, samples) for k in range(count + 1)})
-    rows = [slice(*pair) for pair in itertools.pairwise(cuts)]
+def parts(batch: Batch, rows: list[slice]) -> list[Batch]:
+    """A batch in parts of those samples."""
     return [Batch(batch.x[r], batch.y[r], None if batch.weight is None else batch.weight[r]) for r in rows]
 
 

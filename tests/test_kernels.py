@@ -623,17 +623,18 @@ def test_sums_of_columns(shape, order):
 # Which samples go together
 
 
-@given(st.integers(1, 3000), st.integers(1, 1 << 23))
-def test_samples_go_together_in_sixteens_or_few(count, largest):
-    sizes = [rows.stop - rows.start for rows in together(count, largest)]
-    starts = [rows.start for rows in together(count, largest)]
+@given(st.integers(1, 3000), st.integers(1, 1 << 23), st.integers(0, 1 << 27))
+def test_samples_go_together_in_sixteens_or_few(count, largest, weights):
+    rows = together(count, largest, weights)
+    sizes, starts = [part.stop - part.start for part in rows], [part.start for part in rows]
     assert starts == [sum(sizes[:k]) for k in range(len(sizes))]
     assert sum(sizes) == count
     if len(sizes) > 1:
         first = sizes[0]
         assert first % 16 == 0 or first in (8, 4, 2)
         assert all(start % min(first, 16) == 0 for start in starts)
-        assert first == 2 or first * largest <= 1_650_000
+        assert first == 2 or first * largest <= max(1_650_000, weights // 2)
+        assert (first + 16) * largest > min(640_000, weights // 2)
         assert min(sizes) > 0
 
 

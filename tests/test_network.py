@@ -511,6 +511,7 @@ def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
     ):
         monkeypatch.setattr(samples, "_NUMBERS", numbers)
         monkeypatch.setattr(samples, "_MOST", most)
+        monkeypatch.setattr(samples, "_READ", 1 << 40)
         sizes = []
         layers = [Conv2D(4, 3), ReLU(), MaxPooling2D(2), Flatten(), Dense(4000), Probe(sizes), ReLU(), Dense(3)]
         net = Network(layers, SoftmaxCrossEntropy(), input_shape=(1, 8, 8), random_state=0)
@@ -524,6 +525,19 @@ def test_a_large_batch_is_gone_through_in_parts(monkeypatch, weights):
         assert first.history["accuracy"] == second.history["accuracy"]
         for path, array in one.arrays().items():
             np.testing.assert_allclose(array, other.arrays()[path], atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize(("features", "wanted"), [(3, [2] * 5), (8, [4, 4, 2]), (16, [8, 2]), (20, [10])])
+def test_large_kernels_are_read_for_several_samples(monkeypatch, features, wanted):
+    monkeypatch.setattr(samples, "_NUMBERS", 1)
+    monkeypatch.setattr(samples, "_MOST", 1)
+    sizes = []
+    layers = [Dense(4000), Probe(sizes), Dense(3)]
+    net = Network(layers, SoftmaxCrossEntropy(), input_shape=features, random_state=0)
+    assert net.weights == features * net.largest
+    x = np.random.default_rng(0).random((10, features))
+    net.train_step(x, np.arange(10) % 3, SGD(0.1))
+    assert sizes == wanted
 
 
 def test_a_large_batch_of_layers_with_state_stays_whole(monkeypatch):

@@ -313,6 +313,7 @@ def test_inference_in_parts_is_that_of_the_whole(name, count, monkeypatch):
     whole = net.forward(x)
     monkeypatch.setattr(samples, "_NUMBERS", 1)
     monkeypatch.setattr(samples, "_MOST", 8 * net.largest)
+    monkeypatch.setattr(samples, "_READ", 1 << 40)
     monkeypatch.setattr(containers, "_FEW", 1)
     before = np.getbufsize()
     sizes = []

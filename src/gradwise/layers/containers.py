@@ -42,6 +42,8 @@ class Chain(Layer):
     ----------
     largest : int
         The numbers of the largest array that goes from one layer to the next, for one sample.
+    weights : int
+        The numbers of the largest parameter.
     """
 
     def __init__(self, layers: Sequence[Layer], trainable: bool = True) -> None:
@@ -56,6 +58,7 @@ class Chain(Layer):
         self._inside = 0
         self._changes = 0
         self.largest = 1
+        self.weights = 0
         self._inference: program.Forward | None = None
         self._training: program.Sweep | None = None
         self._trains: list[bool] = []
@@ -126,7 +129,7 @@ class Chain(Layer):
         before = np.setbufsize(BUFFER)  # with the default, the benchmarks' network D takes 1.2 times as long, E 1.1
         try:
             with Aligned():
-                made = [run(x[part]) for part in together(len(x), self.largest)]
+                made = [run(x[part]) for part in together(len(x), self.largest, self.weights)]
         finally:
             np.setbufsize(before)
         return made[0] if len(made) == 1 else np.concatenate(made)
@@ -187,9 +190,11 @@ class Chain(Layer):
         return self._changes
 
     def _arrange(self) -> None:
-        """Find the order in which the layers run, and `largest`."""
+        """Find the order in which the layers run, `largest` and `weights`."""
         self._planned = _arranged(self.layers)
         self.largest = max(_numbers(layer) for _, layer in self._planned)
+        parameters = (getattr(owner, name, None) for _, owner, name in self.slots())
+        self.weights = max((parameter.size for parameter in parameters if parameter is not None), default=0)
 
     def _located(self, error: ShapeError, x: Array) -> ShapeError:
         """The error with the layer it comes from, and what that was given: all are run again, one by one."""

@@ -61,7 +61,7 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     numbers = samples * network.largest
     if numbers < _ALIGNED:
         return _gradients(network, loss, batch, rng, scale)
-    rows = together(samples, network.largest)
+    rows = together(samples, network.largest, network.weights)
     if len(rows) == 1 or network.arrays("state"):
         with Aligned():
             return _gradients(network, loss, batch, rng, scale)

@@ -58,8 +58,7 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     state get theirs whole.
     """
     samples = len(batch.x)
-    numbers = samples * network.largest
-    if numbers < _ALIGNED:
+    if samples * network.largest < _ALIGNED:
         return _gradients(network, loss, batch, rng, scale)
     rows = together(samples, network.largest, network.weights)
     if len(rows) == 1 or network.arrays("state"):

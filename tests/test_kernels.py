@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, ways, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.samples import cut, together
-from gradwise.kernels.windows import by_rows, from_rows, geometry, outermost
+from gradwise.kernels.windows import batch_innermost, by_rows, from_rows, geometry, outermost
 
 sides = st.integers(1, 9)
 windows = st.tuples(st.integers(1, 4), st.integers(1, 4))
@@ -118,15 +118,19 @@ def test_a_bias_of_another_dtype_leaves_the_output_its_own(few):
 
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
 def test_convolution_without_its_padding(n, c, o, height, width, window, stride, padding, seed):
-    """Products that leave out what lies in the padding, chosen for other sizes; in whole numbers."""
+    """Products that leave out what lies in the padding, chosen for other sizes; in whole numbers. The bias goes with
+    them, where all see one row of the kernel, and is added where none do.
+    """
     g = placed((height, width), window, stride, padding)
     if g is None:
         return
     x = images(n, c, height, width, seed, whole=True)
-    kernel = np.random.default_rng(seed).integers(-5, 5, (*window, c, o)).astype(float)
+    draw = np.random.default_rng(seed)
+    kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
+    wanted = np.einsum("nchwkl,klco->nohw", patches(x, g), kernel)
     with choosing(_TINY=0, _EDGE=0):
-        found = conv.convolve(x, kernel, None, g)
-    np.testing.assert_array_equal(found, np.einsum("nchwkl,klco->nohw", patches(x, g), kernel))
+        np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
+        np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
 
 
 @given(
@@ -147,6 +151,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
         patch.setattr(blas, "SMALL", 1 + seed * 20)
         patch.setattr(blas, "FEW", 1 + seed * 5)
         patch.setattr(shifted, "_LEAST", 0)
+        patch.setattr(shifted, "_MANY", 1000)
         patch.setattr(shifted, "_LONG", 0)
         patch.setattr(shifted, "_SEEN", range(100))
         if near:  # a few rows at a time
@@ -206,9 +211,18 @@ def test_images_by_rows_are_pooled_as_they_lie(n):
     draw = np.random.default_rng(0)
     x = draw.integers(-2, 3, (n, 32, 13, 14)).astype(np.float32)
     lying = from_rows(by_rows(x))
-    for window, stride, padding in (((2, 2), (2, 2), "valid"), ((3, 2), (1, 2), "same"), ((4, 4), (4, 4), "valid")):
+    for window, stride, padding in (
+        ((2, 2), (2, 2), "valid"),
+        ((3, 2), (1, 2), "same"),
+        ((4, 4), (4, 4), "valid"),
+        ((13, 14), (13, 14), "valid"),
+        ((10, 9), (10, 9), "same"),
+    ):
         g = geometry((13, 14), window, stride, padding)
         y, saved = pool.max_pool(x, g)
+        for of in (x, lying):
+            np.testing.assert_array_equal(pool.highest(of, g), y)
+        assert pool.highest(lying, g, flat=True).transpose(1, 2, 3, 0).flags.c_contiguous
         found, kept = pool.max_pool(lying, g)
         dy = draw.standard_normal(y.shape)
         np.testing.assert_array_equal(found, y)
@@ -272,13 +286,14 @@ def test_max_pooling_with_ties(n, c, height, width, window, stride, padding, see
         return
     y, saved = pool.max_pool(x, g)
     np.testing.assert_array_equal(y, view.max(axis=-1))
+    np.testing.assert_array_equal(pool.highest(x, g), y)
     dy = images(n, c, *g.output, seed + 1)
     one_hot = np.eye(math.prod(window))[view.argmax(axis=-1)].reshape(n, c, *g.output, *window)
     shares = one_hot * dy[..., None, None]
     np.testing.assert_allclose(pool.max_pool_gradient(dy, saved, g), scattered(shares, x, g), atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [2, 3, 5, 16])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6, 16])
 def test_max_pooling_of_many_channels(size):
     """More numbers than are pooled at a time, and windows larger than are compared entry by entry."""
     g = geometry((34, 33), (size, size), (size, size), "valid")
@@ -286,6 +301,8 @@ def test_max_pooling_of_many_channels(size):
     view = patches(x, g).reshape(40, 7, *g.output, -1)
     y, saved = pool.max_pool(x, g)
     np.testing.assert_array_equal(y, view.max(axis=-1))
+    for of in (x, batch_innermost(x), from_rows(by_rows(x))):
+        np.testing.assert_array_equal(pool.highest(of, g), y)
     dy = images(40, 7, *g.output, 1)
     one_hot = np.eye(size * size)[view.argmax(axis=-1)].reshape(*dy.shape, size, size)
     np.testing.assert_array_equal(pool.max_pool_gradient(dy, saved, g), scattered(one_hot * dy[..., None, None], x, g))

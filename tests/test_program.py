@@ -17,6 +17,7 @@ from gradwise import (
     Dense,
     Dropout,
     Flatten,
+    GlobalMaxPooling2D,
     MaxPooling2D,
     Network,
     ReLU,
@@ -232,6 +233,23 @@ def test_a_subclass_with_a_pass_of_its_own_runs_by_it():
     np.testing.assert_allclose(output, y)
     for path, gradient in pullback(y)[1].items():
         np.testing.assert_allclose(found[path], gradient)
+
+
+@pytest.mark.parametrize("base", [Conv2D, MaxPooling2D, GlobalMaxPooling2D])
+def test_a_subclass_predicts_by_the_pass_it_has(base):
+    """Its own `vjp`, and not the `forward` that its base class has of its own."""
+
+    class Doubled(base):
+        def vjp(self, x, training=False, rng=None):
+            y, pullback = super().vjp(x)
+            return 2 * y, Pullback(input=lambda dy: pullback.input(2 * dy))
+
+    layer = Doubled() if base is GlobalMaxPooling2D else Doubled(2)
+    chain = Chain([layer])
+    chain.build((2, 6, 6), 0)
+    x = batch(chain)
+    np.testing.assert_array_equal(layer.forward(x), layer.vjp(x)[0])
+    np.testing.assert_array_equal(chain.forward(x), chain.vjp(x)[0])
 
 
 def test_a_subclass_with_a_forward_of_its_own_predicts_by_it():

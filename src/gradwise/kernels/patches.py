@@ -17,34 +17,40 @@ from gradwise.kernels.windows import Geometry, pad, reach
 from gradwise.typing import Array
 
 
-def blocks(x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = True) -> Iterator[tuple[slice, Array]]:
+def blocks(
+    x: Array, g: Geometry, width: int, dtype: np.dtype, edges: bool = True, ones: bool = False
+) -> Iterator[tuple[slice, Array]]:
     """For each block of `width` output columns: which they are, and their patches (OH, kh*kw*C, OW'*N).
 
     x : images (C, H, W, N). The patches are a view of a buffer that the next block overwrites.
     edges : whether the padding above and below is filled in; who leaves it out of the products has no need of it.
+    ones : whether each row of a window has a one behind its numbers, which a bias is multiplied by: (OH, kh*(kw*C + 1),
+    OW'*N).
     """
     channels, height, _, batch = x.shape
     top, bottom, (kh, kw) = g.before[0], g.after[0], g.window
     rows = x.transpose(1, 0, 2, 3)  # (H, C, W, N)
-    width = min(max(width, 1), g.output[1])
+    width, seen = min(max(width, 1), g.output[1]), kw * channels
     buffer: Array | None = None
     for begin in range(0, g.output[1], width):
         size = min(width, g.output[1] - begin)
-        if buffer is None or buffer.shape[3] != size:
-            buffer = np.empty((top + height + bottom, kw, channels, size, batch), dtype)
+        if buffer is None or buffer.shape[2] != size:
+            buffer = np.empty((top + height + bottom, seen + ones, size, batch), dtype)
             if edges:
                 buffer[:top] = 0
                 buffer[top + height :] = 0
-        for j, (padding, inside, seen) in enumerate(_columns(g, begin, size)):
-            target = buffer[top : top + height, j]  # (H, C, OW', N)
+            if ones:
+                buffer[:, seen] = 1
+        for j, (padding, inside, of) in enumerate(_columns(g, begin, size)):
+            target = buffer[top : top + height, j * channels : (j + 1) * channels]  # (H, C, OW', N)
             for part in padding:
                 target[:, :, part] = 0
-            target[:, :, inside] = rows[:, :, seen]
+            target[:, :, inside] = rows[:, :, of]
         row, item = buffer.strides[0], buffer.itemsize
         yield (
             slice(begin, begin + size),
             np.ndarray(
-                (g.output[0], kh * kw * channels, size * batch),
+                (g.output[0], kh * (seen + ones), size * batch),
                 dtype,
                 buffer,
                 strides=(g.stride[0] * row, size * batch * item, item),

@@ -26,7 +26,15 @@ _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1
 # Samples of which, and pixels from which, what lies between others is copied pixel by pixel: 64 channels of 24 x 24 by
 # 2 take for 2 samples 85 -> 29 us, and the gradient 294 -> 80, for 8 165 -> 128 and 445 -> 360; 16 would gain nothing.
 _SEVERAL, _MANY = range(2, 12), 1 << 10
-_FEW = 9  # window entries up to which each is compared with the maximum by itself
+# Of windows side by side: the size from which, and the numbers of a row from which, or of all up to which, their
+# maximum is one call, and not one for each entry. 16 channels of 16 x 16 by 16: one sample 37 -> 8 us, 48 of them 86 ->
+# 27; but of 48 that lie sample by sample 158 -> 296, and by 4, 16 samples of 24 x 24, 50 -> 81.
+_LONG, _ROW, _LITTLE = 8, 64, 1 << 14
+# Window entries up to which each is compared with the maximum by itself. Of more the first maximum is looked up, where
+# no two windows share any: forward and gradient, 16 channels of 16 x 16 by 16, take for 8 samples 34 us so, and 310
+# compared row by row; of 24 x 24 by 8, 16 samples, 207 and 468. Of so many numbers and more, up to _FEW_APART entries
+# of such windows are compared: by 5 500 -> 383 us, 64 channels by 4 2404 -> 1083; but one sample of 16 by 4 45 -> 97.
+_FEW, _FEW_APART, _NUMBERS = 9, 25, 1 << 15
 
 
 def _channels(x: Array) -> Iterator[slice]:
@@ -76,6 +84,11 @@ def _write(target: Array, values: Array) -> None:
 
 def _maxima(x: Array, axis: int, size: int, stride: int, count: int, out: Array | None = None) -> Array:
     """The maximum of each window along `axis` of images (C, H, W, N); in `out`, where there is one."""
+    row = x.shape[2] * x.shape[3]
+    if size >= _LONG and stride == size and (row >= _ROW or x.size <= _LITTLE):
+        covered = _entry(x, axis, 0, 1, count * size)
+        windows = covered.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])  # a view
+        return np.maximum.reduce(windows, axis=axis + 1, out=out)
     m = _read(_entry(x, axis, 0, stride, count))
     for offset in range(1, size):
         m = out = np.maximum(m, _read(_entry(x, axis, offset, stride, count)), out=out)
@@ -90,17 +103,21 @@ def max_pool(x: Array, g: Geometry, flat: bool = False) -> tuple[Array, tuple[Ar
 
     flat : whether y is to lie batch innermost in memory, even where x lies by rows.
     """
-    if _large(g) and _apart(g):
+    if _large(g, x.size) and _apart(g):
         padded = pad(innermost(x), g, -np.inf)
         places = _first_maxima(padded, g)
         return outermost(padded.reshape(-1)[places]), (places,)
+    y = highest(x, g, flat)
+    return y, (x, y)
+
+
+def highest(x: Array, g: Geometry, flat: bool = False) -> Array:
+    """`max_pool`, of which no gradient is asked."""
     if x.flags.c_contiguous and len(x) > 1:
         # Pooled as it lies, there is less to be laid anew: 16 images of 28 x 28, 16 -> 14 us, 3 x 32 x 32, 71 -> 33.
         alone = x.reshape(-1, *x.shape[2:], 1)  # images of one channel, each a batch of one
-        y = batch_innermost(_maxima_of_windows(alone, g).reshape(*x.shape[:2], *g.output))
-    else:
-        y = outermost(_maxima_of_windows(images(x), g, flat))
-    return y, (x, y)
+        return batch_innermost(_maxima_of_windows(alone, g).reshape(*x.shape[:2], *g.output))
+    return outermost(_maxima_of_windows(images(x), g, flat))
 
 
 def _maxima_of_windows(x: Array, g: Geometry, flat: bool = True) -> Array:
@@ -118,11 +135,9 @@ def _maxima_of_windows(x: Array, g: Geometry, flat: bool = True) -> Array:
     return y
 
 
-def _large(g: Geometry) -> bool:
-    """Whether a window has more entries than are compared one by one. Where no two windows share any, the first maximum
-    is looked up: of 16 x 16 entries, 16 channels, batch 8, forward and gradient 350 -> 90 us, batch 64, 730 -> 350.
-    """
-    return g.window[0] * g.window[1] > _FEW
+def _large(g: Geometry, numbers: int) -> bool:
+    """Whether a window has more entries than are compared one by one, in images of so many numbers."""
+    return g.window[0] * g.window[1] > (_FEW_APART if numbers > _NUMBERS and _apart(g) else _FEW)
 
 
 def _apart(g: Geometry) -> bool:
@@ -146,7 +161,7 @@ def _first_maxima(x: Array, g: Geometry) -> Array:
 def max_pool_gradient(dy: Array, saved: tuple[Array, ...], g: Geometry) -> Array:
     """dy (N, C, OH, OW) -> (N, C, H, W): to the first maximum of each window, in row-major order."""
     cotangent = innermost(dy)
-    if _large(g) and _apart(g):
+    if len(saved) == 1:
         spread = np.zeros((len(cotangent), *extent(g), len(dy)), dy.dtype)
         spread.reshape(-1)[saved[0]] = cotangent
         return outermost(crop(spread, g))
@@ -155,7 +170,7 @@ def max_pool_gradient(dy: Array, saved: tuple[Array, ...], g: Geometry) -> Array
     dx = (np.empty_like if covered else np.zeros_like)(padded, dy.dtype)
     for part in _channels(padded):
         x, dm, target = padded[part], cotangent[part], dx[part]
-        if not _large(g):
+        if not _large(g, padded.size):
             entries = [(i, j) for i in range(g.window[0]) for j in range(g.window[1])]
             _route(_at(x, g, entries), _at(target, g, entries), y[part], dm, _apart(g))
             continue

@@ -21,6 +21,10 @@ from gradwise.typing import Array, Shape
 # 500 -> 410, at 8 215 -> 230 and 245 -> 255; 24 -> 24 at batch 16 930 -> 670 and 1060 -> 710; windows of 5 x 5, 16 ->
 # 16 on 14 x 14 at batch 32, 377 -> 340 and 600 -> 373.
 _LEAST = 160_000
+# Filters for each channel from which it is not: each column's products are added to all of the output, and there is
+# little of the image to copy. 3 -> 64 channels on 32 x 32 at batch 32, by patches, 1530 -> 870 us, 3 -> 32 on 224 x 224
+# at batch 4 4840 -> 3260, 8 -> 24 on 32 x 32 at 32 1080 -> 940; but 12 -> 32 on 100 x 100 at 8 4670 -> 5080.
+_MANY = 3
 # Where a column of the kernel sees so many rows of numbers, and there are up to 16 filters, OpenBLAS multiplies rows by
 # rows as fast as it can, and the kernel's gradient needs no patches: 16 -> 16 channels on 26 x 26, batch 64, 2500 ->
 # 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
@@ -37,7 +41,7 @@ _Call = tuple[int, int, int, int, int, bool]
 def pays(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
     """Whether this is faster than copying windows."""
     work = filters * g.window[0] * channels * g.output[1] * batch
-    return g.stride[1] == 1 and work >= _LEAST and gemm.known(dtype)
+    return g.stride[1] == 1 and filters < _MANY * channels and work >= _LEAST and gemm.known(dtype)
 
 
 def pays_backwards(g: Geometry, channels: int, filters: int, batch: int) -> bool:

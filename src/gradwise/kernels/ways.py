@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gradwise.kernels import blas, shifted, winograd
-from gradwise.kernels.windows import Geometry, bands
+from gradwise.kernels.windows import Geometry, Pair, bands
 
 # Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
 # channels on 28 x 28, one sample, forwards 22 -> 12 us, the kernel's gradient 29 -> 9, 1 -> 16 on 8 x 8, 32 samples,
@@ -35,7 +35,7 @@ class Strip(NamedTuple):
     rows: slice
     seen: slice  # which rows of the image they see
     own: Geometry  # of the ones on the other
-    products: list[tuple[slice, slice]]  # some of those rows, and which of a window's numbers are multiplied
+    products: list[tuple[slice, Pair]]  # some of those rows, and which rows of the kernel they are multiplied by
 
 
 _Way = Literal["winograd", "shifted", "joined", "patches"]
@@ -55,6 +55,7 @@ class Plan(NamedTuple):
     summed: int  # likewise for the kernel's gradient
     strips: list[Strip]
     banded: bool  # whether products leave out what lies in the padding
+    one: int | None  # the kernel's row behind whose numbers the bias goes, for which all products have one
 
 
 @lru_cache(maxsize=1024)
@@ -66,6 +67,7 @@ def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
     banded = copied * filters > _EDGE
     behind = Geometry((3, 3), (1, 1), (0, 0), (0, 0), g.output, (height - 2, columns - 2))  # of as many filters
     turned, mixed = _turned(g), filters > channels and winograd.pays(g, channels, filters, dtype)
+    lows, highs = zip(*(rows for _, rows in bands(g)), strict=True) if banded else ([0], [1])
     return Plan(
         _way(g, channels, filters, batch, dtype),
         _way(g, channels, filters, batch, dtype, backwards=True),
@@ -76,8 +78,9 @@ def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
         width,
         # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.
         _width(g, channels, filters, batch, narrow=256),
-        _strips(g, max(_LOW, 2 * _NEAR // copied), kw * channels if banded else 0),
+        _strips(g, max(_LOW, 2 * _NEAR // copied), banded),
         banded,
+        max(lows) if max(lows) < min(highs) else None,
     )
 
 
@@ -108,9 +111,9 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _
     return -(-g.output[1] // count)
 
 
-def _strips(g: Geometry, most: int, numbers: int) -> list[Strip]:
-    """The output rows in strips of up to `most`: 16 -> 16 channels on 100 x 100 at batch 8, 4.6 -> 3.7 ms. Of a window,
-    whose rows have `numbers` each, what lies in the padding is left out of the products; of 0 nothing is.
+def _strips(g: Geometry, most: int, banded: bool) -> list[Strip]:
+    """The output rows in strips of up to `most`: 16 -> 16 channels on 100 x 100 at batch 8, 4.6 -> 3.7 ms. `banded`,
+    what of a window lies in the padding is left out of the products.
     """
     (kh, _), (top, left), stride, height = g.window, g.before, g.stride[0], g.image[0]
     strips: list[Strip] = []
@@ -124,8 +127,7 @@ def _strips(g: Geometry, most: int, numbers: int) -> list[Strip]:
             image=(seen, g.image[1]),
             output=(strip.stop - strip.start, g.output[1]),
         )
-        products = [(band, slice(low * numbers, high * numbers)) for band, (low, high) in bands(own)]
-        strips.append(Strip(strip, given, own, products if numbers else [(slice(None), slice(None))]))
+        strips.append(Strip(strip, given, own, bands(own) if banded else [(slice(None), (0, kh))]))
     return strips
 
 

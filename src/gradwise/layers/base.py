@@ -103,19 +103,18 @@ class Layer:
                 cls._own = cls._own | frozenset(names)
             elif not callable(names):
                 raise DTypeError(f"{cls.__name__}.{kind} is a tuple of names, such as ('kernel',), but is {names!r}.")
-        if (
-            "formulas" in cls.__dict__
-            and cls.formulas is not None
-            and set(cls.formulas.parameters) != set(cls.parameters)
-        ):
+        given: Formulas | None = cls.__dict__.get("formulas")
+        if given is not None and set(given.parameters) != set(cls.parameters):
             raise ArgumentError(
-                f"{cls.__name__}: its formulas give the gradients of {sorted(cls.formulas.parameters)}, but its"
+                f"{cls.__name__}: its formulas give the gradients of {sorted(given.parameters)}, but its"
                 f" parameters are {sorted(cls.parameters)}: each has one."
             )
         if cls.memory not in ("any", "new", "given"):
             raise ArgumentError(f"{cls.__name__}.memory is 'any', 'new' or 'given', but is {cls.memory!r}.")
         if "memory" not in cls.__dict__ and not {"formulas", "vjp", "forward"}.isdisjoint(cls.__dict__):
             cls.memory = "any"  # what the base class says of it need not hold
+        if "forward" not in cls.__dict__ and not {"formulas", "vjp"}.isdisjoint(cls.__dict__):
+            cls.forward = Layer.forward  # type: ignore[method-assign]  # a base class's is of what the base class does
         if "build" in cls.__dict__:
             cls.build = _recorded(cls.build)  # type: ignore[method-assign]
         for name in ("vjp", "forward"):

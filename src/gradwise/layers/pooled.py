@@ -63,7 +63,7 @@ class PooledConvolution:
         kernel, bias = self.convolution.kernel, self.convolution.bias
         if pooled.pays(g, p, x.shape[1]):
             return pooled.convolve(x, kernel, bias, g, p, self.relu, False)[0]
-        return _finish(pool.max_pool(conv.convolve(x, kernel, None, g), p, self.flat)[0], bias, self.relu)
+        return _finish(pool.highest(conv.convolve(x, kernel, None, g), p, self.flat), bias, self.relu)
 
     def _places(self, x: Array) -> tuple[Array, Geometry, Geometry]:
         if x.dtype.kind != "f" or x.shape[1:] != self.convolution.input_shape:

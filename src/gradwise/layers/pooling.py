@@ -62,6 +62,10 @@ class MaxPooling2D(_Pooling):
         y, saved = pool.max_pool(x, g)  # (N, C, OH, OW)
         return y, Pullback(input=lambda dy: pool.max_pool_gradient(dy, saved, g))  # (N, C, H, W)
 
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The maxima alone, which are found sooner than where they lie."""
+        return pool.highest(x, self.windows(x.shape[1:]))
+
 
 class AveragePooling2D(_Pooling):
     """The mean of each window.  x: (N, C, H, W) -> y: (N, C, OH, OW).
@@ -110,7 +114,16 @@ class GlobalMaxPooling2D(_GlobalPooling):
     """
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        image = x.shape[2], x.shape[3]
-        g = geometry(image, image, image, "valid")  # one window
+        g = _one_window(x)
         y, saved = pool.max_pool(x, g)  # (N, C, 1, 1)
         return y[:, :, 0, 0], Pullback(input=lambda dy: pool.max_pool_gradient(dy[:, :, None, None], saved, g))
+
+    def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
+        """The maxima alone, as of `MaxPooling2D`."""
+        return pool.highest(x, _one_window(x))[:, :, 0, 0]
+
+
+def _one_window(x: Array) -> Geometry:
+    """Where the window lies that is as large as an image of x (N, C, H, W)."""
+    image = x.shape[2], x.shape[3]
+    return geometry(image, image, image, "valid")

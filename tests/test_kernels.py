@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gradwise as gw
 from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, ways, winograd
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.samples import cut, together
@@ -357,6 +358,32 @@ def test_activations_never_overflow(dtype):
     assert np.isfinite(p).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
     assert np.isfinite(activations.log_softmax(rows)).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F", "mixed", "every second"])
+@pytest.mark.parametrize(
+    "layer",
+    [gw.ReLU(), gw.LeakyReLU(0.3), gw.LeakyReLU(2), gw.ELU(), gw.ELU(0.4), gw.GELU(), gw.SiLU(), gw.Sigmoid(),
+     gw.Tanh(), gw.Softplus()],
+    ids=repr,
+)  # fmt: skip
+def test_activations_of_many_numbers(layer, order):
+    """Some numbers at a time, where x and dy lie alike; they give what each row of them gives by itself."""
+    draw = np.random.default_rng(0)
+    x, dy = (3 * draw.standard_normal((9, 200, 160)) for _ in range(2))
+    if order == "every second":
+        x = np.repeat(x, 2, axis=2)[:, :, ::2]
+    elif order != "C":
+        x, other = np.asarray(x, order="F"), np.asarray(dy, order="F")
+        dy = other if order == "F" else dy
+    layer.build(x.shape[1:])
+    y, pullback = layer.vjp(x)
+    dx = pullback.input(dy)
+    np.testing.assert_allclose(layer.forward(x), y, rtol=1e-14)
+    for row in range(9):
+        found, own = layer.vjp(np.ascontiguousarray(x[row : row + 1]))
+        np.testing.assert_allclose(y[row : row + 1], found, rtol=1e-14)
+        np.testing.assert_allclose(dx[row : row + 1], own.input(dy[row : row + 1]), rtol=1e-14)
 
 
 def test_normal_distribution_function():

@@ -46,9 +46,8 @@ class LeakyReLU(_Activation):
         self.negative_slope = negative_slope
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        slope = x.dtype.type(self.negative_slope)
-        y = np.maximum(x, 0) + slope * np.minimum(x, 0)
-        return y, Pullback(input=lambda dy: dy * (slope + (1 - slope) * (x > 0)))
+        slope = self.negative_slope
+        return kernel.leaky_relu(x, slope), Pullback(input=lambda dy: kernel.leaky_relu_gradient(dy, x, slope))
 
 
 class ELU(_Activation):
@@ -64,10 +63,8 @@ class ELU(_Activation):
         self.alpha = alpha
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
-        alpha = x.dtype.type(self.alpha)
-        below = np.minimum(x, 0)
-        y = np.maximum(x, 0) + alpha * np.expm1(below)
-        return y, Pullback(input=lambda dy: dy * ((x > 0) + alpha * np.exp(below) * (x <= 0)))
+        alpha = self.alpha
+        return kernel.elu(x, alpha), Pullback(input=lambda dy: kernel.elu_gradient(dy, x, alpha))
 
 
 class GELU(_Activation):
@@ -75,7 +72,7 @@ class GELU(_Activation):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         below = kernel.normal_cdf(x)
-        return x * below, Pullback(input=lambda dy: dy * (below + x * kernel.normal_density(x)))
+        return x * below, Pullback(input=lambda dy: kernel.gelu_gradient(dy, x, below))
 
 
 class SiLU(_Activation):
@@ -83,19 +80,19 @@ class SiLU(_Activation):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         s = kernel.sigmoid(x)
-        return x * s, Pullback(input=lambda dy: dy * (s + x * s * (1 - s)))
+        return x * s, Pullback(input=lambda dy: kernel.silu_gradient(dy, x, s))
 
 
 class Sigmoid(_Activation):
     """1 / (1 + exp(-x))."""
 
-    formulas = Formulas(forward=kernel.sigmoid, input=lambda dy, y: dy * y * (1 - y))
+    formulas = Formulas(forward=kernel.sigmoid, input=kernel.sigmoid_gradient)
 
 
 class Tanh(_Activation):
     """tanh(x)."""
 
-    formulas = Formulas(forward=lambda x: np.tanh(x), input=lambda dy, y: dy * (1 - y * y))
+    formulas = Formulas(forward=lambda x: np.tanh(x), input=kernel.tanh_gradient)
 
 
 class Softplus(_Activation):

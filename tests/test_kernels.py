@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradwise as gw
-from gradwise.kernels import activations, blas, conv, dense, gemm, pool, pooled, products, shifted, ways, winograd
+from gradwise.kernels import (
+    activations,
+    averages,
+    blas,
+    conv,
+    dense,
+    gemm,
+    pool,
+    pooled,
+    products,
+    shifted,
+    ways,
+    winograd,
+)
 from gradwise.kernels.checks import all_finite
 from gradwise.kernels.samples import cut, together
 from gradwise.kernels.windows import batch_innermost, by_rows, from_rows, geometry, outermost
@@ -318,10 +331,10 @@ def test_average_pooling(n, c, height, width, window, stride, padding, seed):
     inside = patches(np.ones_like(x), g).sum(axis=(-1, -2))
     if not inside.all():
         return  # a window of padding alone has no mean
-    np.testing.assert_allclose(pool.average_pool(x, g), patches(x, g).sum(axis=(-1, -2)) / inside, atol=1e-12)
+    np.testing.assert_allclose(averages.average_pool(x, g), patches(x, g).sum(axis=(-1, -2)) / inside, atol=1e-12)
     dy = images(n, c, *g.output, seed + 1)
     shares = np.broadcast_to((dy / inside)[..., None, None], (*dy.shape, *window))
-    np.testing.assert_allclose(pool.average_pool_gradient(dy, g), scattered(shares, x, g), atol=1e-12)
+    np.testing.assert_allclose(averages.average_pool_gradient(dy, g), scattered(shares, x, g), atol=1e-12)
 
 
 @given(sides, st.integers(1, 5), st.integers(1, 4))

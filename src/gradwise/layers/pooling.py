@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradwise.errors import ArgumentError, ShapeError
-from gradwise.kernels import pool
+from gradwise.kernels import averages, pool
 from gradwise.kernels.windows import Geometry, geometry, lies_by_rows
 from gradwise.layers.base import Layer, features, pair
 from gradwise.layers.sliding import Padding, Size, place, window_padding
@@ -81,8 +81,8 @@ class AveragePooling2D(_Pooling):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         g = self.windows(x.shape[1:])
-        y = pool.average_pool(x, g)  # (N, C, OH, OW)
-        return y, Pullback(input=lambda dy: pool.average_pool_gradient(dy, g))  # (N, C, H, W)
+        y = averages.average_pool(x, g)  # (N, C, OH, OW)
+        return y, Pullback(input=lambda dy: averages.average_pool_gradient(dy, g))  # (N, C, H, W)
 
 
 class _GlobalPooling(Layer):
@@ -103,8 +103,8 @@ class GlobalAveragePooling2D(_GlobalPooling):
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         image, rows = (x.shape[2], x.shape[3]), lies_by_rows(x)
-        y = pool.global_average(x)  # (N, C)
-        return y, Pullback(input=lambda dy: pool.global_average_gradient(dy, image, rows))  # (N, C, H, W)
+        y = averages.global_average(x)  # (N, C)
+        return y, Pullback(input=lambda dy: averages.global_average_gradient(dy, image, rows))  # (N, C, H, W)
 
 
 class GlobalMaxPooling2D(_GlobalPooling):

@@ -130,6 +130,30 @@ def test_a_bias_of_another_dtype_leaves_the_output_its_own(few):
     assert y.dtype == pooled.convolve(x, kernel, bias, g, p, True, False)[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 2, 3, 0), (2, 1, 3, 0)])  # batch first, innermost, by rows
+@pytest.mark.parametrize(("n", "c", "o"), [(40, 3, 5), (2, 3, 5), (30, 40, 50)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+def test_convolution_by_windows_of_one_pixel(n, c, o, stride, order):
+    """In one product or row by row; in whole numbers, where sums are exact in any order."""
+    draw, g = np.random.default_rng(0), geometry((7, 8), (1, 1), stride, "valid")
+
+    def lying(*shape):
+        x = draw.integers(-5, 5, shape).astype(float)
+        return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+
+    x, dy, kernel, bias = lying(n, c, 7, 8), lying(n, o, *g.output), lying(1, 1, c, o), np.arange(o, dtype=float)
+    seen, matrix = x[:, :, :: stride[0], :: stride[1]], kernel[0, 0]
+    wanted = np.einsum("nchw,co->nohw", seen, matrix)
+    np.testing.assert_array_equal(conv.convolve(x, kernel, None, g), wanted)
+    np.testing.assert_array_equal(conv.convolve(x, kernel, bias, g), wanted + bias[:, None, None])
+    gradient = np.einsum("nchw,nohw->co", seen, dy)
+    for cotangent in (dy, np.ascontiguousarray(dy), outermost(dy.transpose(1, 2, 3, 0).copy())):
+        np.testing.assert_array_equal(conv.kernel_gradient(x, cotangent, g)[0, 0], gradient)
+    back = np.zeros_like(x)
+    back[:, :, :: stride[0], :: stride[1]] = np.einsum("nohw,co->nchw", dy, matrix)
+    np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)
+
+
 @given(st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.integers(0, 99))
 def test_convolution_without_its_padding(n, c, o, height, width, window, stride, padding, seed):
     """Products that leave out what lies in the padding, chosen for other sizes; in whole numbers. The bias goes with

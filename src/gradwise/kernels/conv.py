@@ -1,12 +1,13 @@
-"""Convolution (cross-correlation, as in every network library) and its two gradients, by whichever way is fastest:
-Winograd's algorithm, shifted views, or patches, of which one batched `matmul` over output rows makes the output.
+"""Convolution (cross-correlation, as in every network library) and its two gradients, by whichever way is fastest: a
+product of pixels, Winograd's algorithm, shifted views, or patches, of which one batched `matmul` over output rows makes
+the output.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from gradwise.kernels import blas, shifted, ways, winograd
+from gradwise.kernels import blas, pointwise, shifted, ways, winograd
 from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.windows import (
     Geometry,
@@ -27,6 +28,8 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     dtype = np.result_type(x, kernel)
     (kh, _, channels, filters), batch = kernel.shape, len(x)
     plan = ways.plan(g, channels, filters, batch, dtype)
+    if plan.forwards == "pointwise":
+        return pointwise.convolve(x, kernel, bias, g, dtype)
     if plan.forwards == "winograd":
         return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
     if plan.forwards == "shifted":
@@ -122,6 +125,8 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     """x (N, C, H, W), dy (N, O, OH, OW) -> (kh, kw, C, O), summed over the batch."""
     channels, filters = x.shape[1], dy.shape[1]
     plan = ways.plan(g, channels, filters, len(x), np.result_type(x, dy))
+    if plan.backwards == "pointwise":
+        return pointwise.kernel_gradient(x, dy, g)
     if plan.backwards == "winograd":
         return winograd.kernel_gradient(by_rows(x), by_rows(dy), g)
     if plan.backwards == "joined":

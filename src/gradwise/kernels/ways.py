@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gradwise.kernels import blas, shifted, winograd
+from gradwise.kernels import blas, pointwise, shifted, winograd
 from gradwise.kernels.windows import Geometry, Pair, bands
 
 # Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
@@ -38,7 +38,7 @@ class Strip(NamedTuple):
     products: list[tuple[slice, Pair]]  # some of those rows, and which rows of the kernel they are multiplied by
 
 
-_Way = Literal["winograd", "shifted", "joined", "patches"]
+_Way = Literal["pointwise", "winograd", "shifted", "joined", "patches"]
 BY_ROWS = ("winograd", "shifted")  # ways that take images (H, C, W, N), and leave them so
 
 
@@ -86,6 +86,8 @@ def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
 
 def _way(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool = False) -> _Way:
     """The fastest way of a convolution, or of its kernel's gradient."""
+    if pointwise.pays(g):
+        return "pointwise"
     if winograd.pays(g, channels, filters, dtype):
         return "winograd"
     row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch  # multiplications of an output row

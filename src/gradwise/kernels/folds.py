@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 
+from gradwise.kernels.pixels import read
 from gradwise.kernels.windows import Geometry, batch_innermost, images, outermost, pad
 from gradwise.typing import Array
 
 _CACHED = 1 << 17  # numbers of the channels pooled at a time: at batch 128, 4.1 -> 1.75 ms for 64 channels
-# Samples of which, and pixels from which, what lies between others is copied pixel by pixel: 64 channels of 24 x 24 by
-# 2 take for 2 samples 85 -> 29 us, and the gradient 294 -> 80, for 8 165 -> 128 and 445 -> 360; 16 would gain nothing.
-_SEVERAL, _MANY = range(2, 12), 1 << 10
 # Of windows side by side: the size from which, and the numbers of a row from which, or of all up to which, their
 # maximum is one call, and not one for each entry. 16 channels of 16 x 16 by 16: one sample 37 -> 8 us, 48 of them 86 ->
 # 27; but of 48 that lie sample by sample 158 -> 296, and by 4, 16 samples of 24 x 24, 50 -> 81.
@@ -31,38 +28,6 @@ def entry(x: Array, axis: int, offset: int, stride: int, count: int) -> Array:
     """The window entry `offset` of each of `count` windows along `axis`: a view."""
     cut = slice(offset, offset + (count - 1) * stride + 1, stride)
     return x[:, cut] if axis == 1 else x[:, :, cut]
-
-
-def _pixels(x: Array) -> Array | None:
-    """Images (C, H, W, N) with all numbers of a pixel as one thing, (C, H, W): a view, of few samples and many pixels
-    that do not lie side by side. NumPy copies such things one after the other, but goes through the numbers themselves
-    in rows as short as a pixel.
-    """
-    size = x.shape[3] * x.itemsize
-    if x.shape[3] not in _SEVERAL or x.strides[2] == size or x.size < _MANY * x.shape[3] or x.strides[3] != x.itemsize:
-        return None
-    return x.view(_thing(size))[..., 0]
-
-
-@lru_cache(maxsize=64)
-def _thing(size: int) -> np.dtype:
-    """Of so many bytes; those of 8 and 16 NumPy copies in one go."""
-    return np.dtype({8: "u8", 16: "c16"}.get(size, f"V{size}"))
-
-
-def read(values: Array) -> Array:
-    """A window's entry of all windows, as it is best computed with."""
-    pixels = _pixels(values)
-    return values if pixels is None else np.ascontiguousarray(pixels).view(values.dtype).reshape(values.shape)
-
-
-def write(target: Array, values: Array) -> None:
-    """target[...] = values, both images (C, H, W, N)."""
-    pixels = _pixels(target)
-    if pixels is None:
-        target[...] = values
-    else:
-        pixels[...] = np.ascontiguousarray(values, target.dtype).view(pixels.dtype)[..., 0]
 
 
 def along(fold: np.ufunc, x: Array, axis: int, size: int, stride: int, count: int, out: Array | None = None) -> Array:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from gradwise.kernels.pixels import fill
 from gradwise.kernels.windows import Geometry, pad, reach
 from gradwise.typing import Array
 
@@ -45,7 +46,7 @@ def blocks(
             target = buffer[top : top + height, j * channels : (j + 1) * channels]  # (H, C, OW', N)
             for part in padding:
                 target[:, :, part] = 0
-            target[:, :, inside] = rows[:, :, of]
+            fill(target[:, :, inside], rows[:, :, of])
         row, item = buffer.strides[0], buffer.itemsize
         yield (
             slice(begin, begin + size),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwise.kernels.folds import along, channels, entry, pooled, read, write
+from gradwise.kernels.folds import along, channels, entry, pooled
+from gradwise.kernels.pixels import read, write
 from gradwise.kernels.windows import Geometry, crop, extent, images, innermost, outermost, pad
 from gradwise.typing import Array
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -47,7 +48,7 @@ class Plan(NamedTuple):
 
     forwards: _Way
     backwards: _Way  # the kernel's gradient
-    inputs: Literal["winograd", "turned", "scattered"]  # the input's
+    inputs: Literal["winograd", "turned", "places"]  # the input's
     turned: Geometry | None  # where the turned kernel lies on dy, if it can
     rows: bool  # whether the output lies by rows, for the convolution behind, where it need not
     contiguous: bool  # whether the kernel is copied to be so
@@ -71,7 +72,7 @@ def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
     return Plan(
         _way(g, channels, filters, batch, dtype),
         _way(g, channels, filters, batch, dtype, backwards=True),
-        "winograd" if mixed else "turned" if turned else "scattered",
+        "winograd" if mixed else "turned" if turned else "places",
         turned,
         min(behind.output) > 0 and _way(behind, filters, filters, batch, dtype) in BY_ROWS,
         bool(filters % 16) or min(width, columns) * batch >= _SHORT,
@@ -131,6 +132,43 @@ def _strips(g: Geometry, most: int, banded: bool) -> list[Strip]:
         )
         strips.append(Strip(strip, given, own, bands(own) if banded else [(slice(None), (0, kh))]))
     return strips
+
+
+_Cut = tuple[slice, slice]
+
+
+@lru_cache(maxsize=256)
+def places(g: Geometry) -> list[tuple[_Cut, _Cut, _Cut, Geometry]]:
+    """For each place that a pixel can have between two strides, and which windows see: those pixels; the windows that
+    see them; the kernel's entries there, turned by 180 degrees; and how those lie on dy, one by one.
+    """
+    found = []
+    for (rows, above, i, tall), (columns, left, j, wide) in itertools.product(_places(g, 0), _places(g, 1)):
+        window, before, after, image, output = zip(tall, wide, strict=True)
+        own = Geometry(window, (1, 1), before, after, image, output)
+        found.append(((rows, columns), (above, left), (i, j), own))
+    return found
+
+
+def _places(g: Geometry, axis: int) -> list[tuple[slice, slice, slice, tuple[int, int, int, int, int]]]:
+    """`places` along an axis, with the geometry's numbers there: window, before, after, image and output.
+
+    Pixel i, with the padding p = i + before, is entry k of window o where o * stride + k = p. Of pixels p = r + stride
+    * t those are the entries r + stride * m of the windows t - m.
+    """
+    size, k, stride, top, output = (of[axis] for of in (g.image, g.window, g.stride, g.before, g.output))
+    found = []
+    for r in range(min(stride, k)):
+        t = max(-((r - top) // stride), 0)  # of the first such pixel that is none of the padding
+        pixels, entries = slice(r + stride * t - top, size, stride), slice(r, k, stride)
+        count, window = len(range(size)[pixels]), len(range(k)[entries])
+        first, last = t - (window - 1), t + count - 1  # windows that see them, of those that are and are not
+        seen = slice(max(first, 0), min(last + 1, output))
+        if count and seen.stop > seen.start:
+            turned = slice(r + stride * (window - 1), r - stride if r >= stride else None, -stride)
+            sizes = window, seen.start - first, last + 1 - seen.stop, seen.stop - seen.start, count
+            found.append((pixels, seen, turned, sizes))
+    return found
 
 
 def _turned(g: Geometry) -> Geometry | None:

@@ -130,6 +130,22 @@ def test_a_bias_of_another_dtype_leaves_the_output_its_own(few):
     assert y.dtype == pooled.convolve(x, kernel, bias, g, p, True, False)[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 11, 16])
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, (1, 1)), (5, 3, "same"), (2, 3, "valid")])
+def test_strided_convolution_of_many_pixels(n, size, stride, padding):
+    """Those of few samples are copied as one thing each; in whole numbers, where sums are exact in any order."""
+    draw, g = np.random.default_rng(0), geometry((40, 43), (size, size), (stride, stride), padding)
+    x = draw.integers(-5, 5, (n, 9, 40, 43)).astype(np.float32)
+    kernel, bias = draw.integers(-5, 5, (size, size, 9, 4)).astype(np.float32), np.arange(4, dtype=np.float32)
+    dy, view = draw.integers(-5, 5, (n, 4, *g.output)).astype(np.float32), patches(x, g)
+    wanted = np.einsum("nchwkl,klco->nohw", view, kernel) + bias[:, None, None]
+    back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
+    for of, arriving in ((x, dy), (batch_innermost(x), batch_innermost(dy)), (from_rows(by_rows(x)), dy)):
+        np.testing.assert_array_equal(conv.convolve(of, kernel, bias, g), wanted)
+        np.testing.assert_array_equal(conv.kernel_gradient(of, arriving, g), np.einsum("nchwkl,nohw->klco", view, dy))
+        np.testing.assert_array_equal(conv.input_gradient(arriving, kernel, g), back)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 2, 3, 0), (2, 1, 3, 0)])  # batch first, innermost, by rows
 @pytest.mark.parametrize(("n", "c", "o"), [(40, 3, 5), (2, 3, 5), (30, 40, 50)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])

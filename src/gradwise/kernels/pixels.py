@@ -46,8 +46,8 @@ def write(target: Array, values: Array) -> None:
 
 
 def fill(target: Array, values: Array) -> None:
-    """target[...] = values, both images (C, H, W, N), of values whose pixels do not lie side by side: 3 channels of 224 x
-    224, 2 samples, in windows of 7 x 7 two apart to 64 6290 -> 4310 us, 16 of 32 x 32, 4 samples, 3 x 3 179 -> 89.
+    """target[...] = values, both images (C, H, W, N), of values whose pixels do not lie side by side: 3 channels of 224
+    x 224, 2 samples, in windows of 7 x 7 two apart to 64 6290 -> 4310 us, 16 of 32 x 32, 4 samples, 3 x 3 179 -> 89.
     """
     pixels = _pixels(values)
     if pixels is None or target.dtype != values.dtype:

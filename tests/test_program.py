@@ -235,6 +235,21 @@ def test_a_subclass_with_a_pass_of_its_own_runs_by_it():
         np.testing.assert_allclose(found[path], gradient)
 
 
+@pytest.mark.parametrize("layer", [Dense(2), ReLU(), Flatten(), Sigmoid()], ids=repr)
+def test_layers_of_formulas_are_predicted_by_them(layer, monkeypatch):
+    """Without a call of the layer itself."""
+    chain = Chain([layer])
+    chain.build((3,), 0)
+    x = batch(chain)
+    wanted = layer.forward(x)
+
+    def never(*given):
+        raise AssertionError
+
+    monkeypatch.setattr(Formulas, "run", never)
+    np.testing.assert_array_equal(chain.forward(x), wanted)
+
+
 @pytest.mark.parametrize("base", [Conv2D, MaxPooling2D, GlobalMaxPooling2D])
 def test_a_subclass_predicts_by_the_pass_it_has(base):
     """Its own `vjp`, and not the `forward` that its base class has of its own."""

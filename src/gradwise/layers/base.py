@@ -113,13 +113,13 @@ class Layer:
             raise ArgumentError(f"{cls.__name__}.memory is 'any', 'new' or 'given', but is {cls.memory!r}.")
         if "memory" not in cls.__dict__ and not {"formulas", "vjp", "forward"}.isdisjoint(cls.__dict__):
             cls.memory = "any"  # what the base class says of it need not hold
-        if "forward" not in cls.__dict__ and not {"formulas", "vjp"}.isdisjoint(cls.__dict__):
-            cls.forward = Layer.forward  # type: ignore[method-assign]  # a base class's is of what the base class does
         if "build" in cls.__dict__:
             cls.build = _recorded(cls.build)  # type: ignore[method-assign]
         for name in ("vjp", "forward"):
             if name in cls.__dict__:
                 setattr(cls, name, _guarded(cls.__dict__[name]))
+        if "forward" not in cls.__dict__ and not {"formulas", "vjp"}.isdisjoint(cls.__dict__):
+            cls.forward = Layer.forward  # type: ignore[method-assign]  # a base class's is of what the base class does
 
     # What a layer is
 

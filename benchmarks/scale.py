@@ -11,7 +11,7 @@ AXES = {
     "batch": [1, 4, 16, 64, 256, 1024],
     "width": [4, 8, 16, 32, 64],
     "depth": [1, 2, 4, 8],
-    "side": [12, 20, 28, 44, 68, 100],
+    "side": [12, 20, 28, 44, 68, 100, 150, 224],
 }
 
 
@@ -48,15 +48,20 @@ def measure(batch: int = 16, width: int = 16, depth: int = 3, side: int = 28) ->
 
 
 def run(rounds: int) -> list[dict[str, object]]:
-    """A row an axis and value; the exponents are of time, memory and arithmetic over its three last values."""
+    """A row an axis and value; the exponents are of time, memory and arithmetic over its three last values.
+
+    Each round measures all values in turn, for the machine is faster in one minute than in another.
+    """
+    tries: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        for axis, values in AXES.items():
+            for value in values:
+                tries.setdefault((axis, value), []).append(alone("benchmarks.scale", f"measure({axis}={value})"))
     rows: list[dict[str, object]] = []
     for axis, values in AXES.items():
         found = []
         for value in values:
-            tries = []
-            for _ in range(rounds):
-                tries.append(alone("benchmarks.scale", f"measure({axis}={value})"))
-            seconds, memory = (float(np.median([t[key] for t in tries])) for key in ("seconds", "MB"))
+            seconds, memory = (float(np.median([t[key] for t in tries[axis, value]])) for key in ("seconds", "MB"))
             work = _multiplications(**({"batch": 16, "width": 16, "depth": 3, "side": 28} | {axis: value}))
             found.append((value, seconds, memory, work))
             rows.append(

@@ -139,7 +139,8 @@ def _products(
         for top in range(band.start, band.stop, rows) if depth else ():
             some, begin = slice(top, min(top + rows, band.stop)), (top * stride + low - g.before[0]) * image_row
             for j, first, last, start in _spans(g):
-                for part in blas.parts((last - first) * batch, filters * depth * (last - first) * batch):
+                numbers = (last - first) * batch
+                for part in blas.parts(numbers, filters * depth * numbers, unit=blas.LINE):
                     arriving = some, slice(None), slice(first * batch + part.start, first * batch + part.stop)
                     to = j, slice(None), slice(low * channels, high * channels)
                     shape, place = (some.stop - some.start, part.stop - part.start, depth), begin + start * pixel

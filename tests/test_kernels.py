@@ -372,9 +372,11 @@ def test_average_pooling(n, c, height, width, window, stride, padding, seed):
     if not inside.all():
         return  # a window of padding alone has no mean
     np.testing.assert_allclose(averages.average_pool(x, g), patches(x, g).sum(axis=(-1, -2)) / inside, atol=1e-12)
+    np.testing.assert_allclose(averages.average_pool(from_rows(by_rows(x)), g), averages.average_pool(x, g), atol=1e-12)
     dy = images(n, c, *g.output, seed + 1)
     shares = np.broadcast_to((dy / inside)[..., None, None], (*dy.shape, *window))
-    np.testing.assert_allclose(averages.average_pool_gradient(dy, g), scattered(shares, x, g), atol=1e-12)
+    for arriving in (dy, from_rows(by_rows(dy))):
+        np.testing.assert_allclose(averages.average_pool_gradient(arriving, g), scattered(shares, x, g), atol=1e-12)
 
 
 @given(sides, st.integers(1, 5), st.integers(1, 4))
@@ -733,6 +735,16 @@ def test_samples_go_together_in_sixteens_or_few(count, largest, weights):
         assert first == 2 or first * largest <= max(1_650_000, min(weights // 2, 10_000_000))
         assert 2 * (first + 16) * largest > max(640_000, min(weights // 2, 10_000_000))  # they are not many more
         assert min(sizes) > 0
+
+
+@given(st.integers(1, 3000), st.integers(1, 10**7), st.sampled_from([1, 16]))
+def test_parts_of_a_product_are_small_and_of_whole_units(size, work, unit):
+    cuts = blas.parts(size, work, unit=unit)
+    assert [part.stop for part in cuts] == [part.start for part in cuts[1:]] + [size]
+    assert cuts[0].start == 0
+    most = max(1, size * blas.SMALL // work)
+    assert all(part.stop - part.start <= most for part in cuts)
+    assert most < unit or not any(part.start % unit for part in cuts)
 
 
 @pytest.mark.parametrize(("count", "parts", "sizes"), [(10, 2, [5, 5]), (10, 3, [4, 3, 3]), (2, 3, [1, 1])])

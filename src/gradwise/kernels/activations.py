@@ -185,7 +185,7 @@ def gelu_gradient(dy: Array, x: Array, below: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), without overflow and exact far into both tails."""
+    """1 / (1 + exp(-x)), exact in both tails down to the dtype's smallest normal number; below that 0."""
     with np.errstate(over="ignore"):  # 1 / inf is 0
         return in_pieces(_sigmoid, x)
 

@@ -21,21 +21,22 @@ def average_pool(x: Array, g: Geometry) -> Array:
 def average_pool_gradient(dy: Array, g: Geometry) -> Array:
     """dy (N, C, OH, OW) -> (N, C, H, W), in memory as dy lies."""
     share = images(dy * _weights(g, dy.dtype))  # (C, OH, OW, N)
-    (kh, kw), (height, width) = g.window, extent(g)
-    beside, dx = g.stride == g.window, share
-    if beside:
-        # Each window's number, as often as it has entries; rows are copied as a whole.
-        dx = np.repeat(np.repeat(share, kw, axis=2), kh, axis=1)
-    if not beside or dx.shape[1:3] != (height, width):
-        count, _, _, batch = share.shape
-        dx = np.empty((count, height, width, batch), dy.dtype)
-        if not share.flags.c_contiguous:
-            dx = np.empty((height, count, width, batch), dy.dtype).transpose(1, 0, 2, 3)
+    (kh, kw), (height, width), (count, rows, columns, batch) = g.window, extent(g), share.shape
+    lies = (0, 1, 2, 3) if share.flags.c_contiguous else (1, 0, 2, 3)  # or by rows; its own inverse
+    shape = (count, height, width, batch)
+    dx = np.empty([shape[axis] for axis in lies], dy.dtype).transpose(lies)
+    if g.stride == g.window:
+        # Side by side: each window's number, as often as it has entries; rows are copied as a whole.
+        wide = np.repeat(share.transpose(lies), kw, axis=2).transpose(lies)
+        bottom, right = rows * kh, columns * kw
+        dx[:, :bottom, :right].reshape(count, rows, kh, right, batch)[...] = wide[:, :, None]
+        dx[:, bottom:] = dx[:, :, right:] = 0
+    else:
         for part in channels(dx):
             # Along W first, where there are fewer rows.
-            columns = np.empty((*share[part].shape[:2], width, batch), dy.dtype)
-            _spread(share[part], 2, kw, g.stride[1], columns)
-            _spread(columns, 1, kh, g.stride[0], dx[part])
+            between = np.empty((len(dx[part]), rows, width, batch), dy.dtype)
+            _spread(share[part], 2, kw, g.stride[1], between)
+            _spread(between, 1, kh, g.stride[0], dx[part])
     return outermost(crop(dx, g))
 
 

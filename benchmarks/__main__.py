@@ -1,4 +1,4 @@
-"""python -m benchmarks train|infer|fit|import|scale|memory: a table as text; with --json FILE, as JSON, too."""
+"""python -m benchmarks train|infer|fit|layers|import|scale|memory: a table as text; with --json FILE, as JSON, too."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from . import imports, machine, memory, race, scale
+from .layers import LAYERS, PASSES
 from .networks import NETWORKS, SHARED, multiplications
 
 
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="gradwise beside its peers.")
-    parser.add_argument("what", choices=("train", "infer", "fit", "import", "scale", "memory"))
+    parser.add_argument("what", choices=("train", "infer", "fit", "layers", "import", "scale", "memory"))
     parser.add_argument("--networks", default="", help="such as ABE; by default those the benchmark is about")
     parser.add_argument("--batches", default="", help="such as 16,128")
     parser.add_argument("--only", default="", help="contestants, by commas: " + ", ".join(race.CONTESTANTS))
@@ -35,6 +36,8 @@ def main() -> None:
         result["rows"] = scale.run(min(options.rounds, 3))
     elif options.what == "memory":
         result["rows"] = memory.run()
+    elif options.what == "layers":
+        result |= compete_by_layers(options)
     else:
         result |= compete(options)
     print(text(result["rows"]))
@@ -82,6 +85,22 @@ def compete(options: argparse.Namespace) -> dict[str, Any]:
             contestant.close()
     print(", ".join(f"{name} {version}" for name, version in versions.items()), file=sys.stderr)
     return {"versions": versions, "limits": limits, "unit": "us", "rows": [rows[task] for task in wanted]}
+
+
+def compete_by_layers(options: argparse.Namespace) -> dict[str, Any]:
+    """Race the contestants that have layers over each of them; times in us."""
+    contestants, versions = race.start(options.only.split(",") if options.only else ["gradwise", "torch", "torch-last"])
+    rows = []
+    for name in LAYERS:
+        for which in PASSES:
+            times = race.row(contestants, "layer", [name, which], options.rounds, options.seconds)
+            best, peer = race.ratio(times)
+            us = {key: value * 1e6 for key, value in times.items()}
+            rows.append({"layer": name, "pass": which, "ratio": best, "best peer": peer} | us)
+            print(text(rows[-1:]), file=sys.stderr, flush=True)
+    for contestant in contestants:
+        contestant.close()
+    return {"versions": versions, "unit": "us", "rows": rows}
 
 
 def measured(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import gradwise as gw
+import numpy as np
 
+import gradwise as gw
+from gradwise.kernels.memory import Aligned
+from gradwise.training.step import Computing
+
+from ..layers import LAYERS
 from ..networks import NETWORKS, data, images
 
 
@@ -57,3 +62,36 @@ def fit(name: str, x, y, batch: int, option: str):
     net = network(name)
     optimizer, workers = gw.SGD(0.01), 2 if option == "workers" else 1
     return lambda: net.fit(x, y, optimizer=optimizer, batch_size=batch, validation_split=0.1, workers=workers)
+
+
+def layer(name: str, which: str, option: str):
+    """As a chain runs it: what comes and what arrives lies batch innermost."""
+    if option == "workers":
+        raise NotImplementedError("networks only")
+    kind, shape, size, filters, stride, padding = LAYERS[name]
+    made = {
+        "conv": lambda: gw.Conv2D(filters, size, stride, padding),
+        "max": lambda: gw.MaxPooling2D(size, stride, padding),
+        "average": lambda: gw.AveragePooling2D(size, stride, padding),
+        "dense": lambda: gw.Dense(filters),
+        "relu": gw.ReLU,
+        "sigmoid": gw.Sigmoid,
+        "tanh": gw.Tanh,
+        "gelu": gw.GELU,
+    }[kind]()
+    made.build(shape[1:], 0)
+    rng = np.random.default_rng(0)
+    with Aligned():
+        x, dy = (
+            np.moveaxis(rng.standard_normal((*some[1:], some[0]), np.float32), -1, 0)
+            for some in (shape, (shape[0], *made.output_shape))
+        )
+
+    def step():
+        with Computing(), Aligned():
+            if which == "forward":
+                made.forward(x)
+            else:
+                made.vjp(x)[1].train(dy, True)
+
+    return step

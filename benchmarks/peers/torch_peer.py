@@ -7,6 +7,7 @@ import sys
 import torch
 from torch import nn
 
+from ..layers import LAYERS
 from ..networks import data, images, shapes
 
 
@@ -91,3 +92,33 @@ def fit(name: str, x, y, batch: int, option: str):
                 right += (logits.argmax(1) == labels).sum().item()
 
     return epoch
+
+
+def layer(name: str, which: str, option: str):
+    kind, shape, size, filters, stride, padding = LAYERS[name]
+    made = {
+        "conv": lambda: nn.Conv2d(shape[1], filters, size, stride, padding),
+        "max": lambda: nn.MaxPool2d(size, stride, padding),
+        "average": lambda: nn.AvgPool2d(size, stride, padding, count_include_pad=False),
+        "dense": lambda: nn.Linear(shape[1], filters),
+        "relu": nn.ReLU,
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+        "gelu": nn.GELU,
+    }[kind]()
+    last = option == "channels_last" and len(shape) == 4
+    order = torch.channels_last if last else torch.contiguous_format
+    made, x = made.to(memory_format=order), torch.randn(shape).contiguous(memory_format=order)
+    x.requires_grad_(which == "both")
+    dy = torch.randn_like(made(x))
+
+    def step():
+        if which == "forward":
+            with torch.inference_mode():
+                made(x)
+            return
+        x.grad = None
+        made.zero_grad()
+        made(x).backward(dy)
+
+    return step

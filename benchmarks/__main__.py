@@ -56,6 +56,9 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if unknown:
         known = ", ".join(race.CONTESTANTS)
         parser.error(f"--only is some of {known}, by commas, but has {', '.join(map(repr, unknown))}")
+    ours = race.OURS if options.what in ("train", "fit") else race.OURS[:1]  # those that have what is raced
+    if options.only and not set(options.only.split(",")) & set(ours):
+        parser.error(f"--only has {' or '.join(ours)} among them, whose time is compared, but is {options.only!r}")
 
 
 def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:

@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[1]
         (["--batches", "16,x"], "--batches is numbers by commas, such as 16,128, but is '16,x'"),
         (["--batches", "0"], "--batches is numbers by commas, such as 16,128, but is '0'"),
         (["--only", "gradwise,toast"], "by commas, but has 'toast'"),
+        (
+            ["--only", "torch,jax"],
+            "--only has gradwise or gradwise-2 among them, whose time is compared, but is 'torch,jax'",
+        ),
     ],
 )
 def test_options_that_name_nothing(options, message):

@@ -16,7 +16,7 @@ SMALL = 1_000_000
 # thread is waited for, which can take three times as long.
 SEVERAL = 2_500_000
 # Numbers of a cache line, where they have 4 bytes. Sums along rows, (16 x 664) @ (664 x 48), take 1.5 times as long
-# where both factors begin between two lines: a kernel's gradient of 20 x 84, 16 samples, 54 -> 44 ns a pixel.
+# where both factors begin between two lines: a kernel's gradient of 20 x 84, 16 samples, 54 -> 44 ns a pixel of one.
 LINE = 16
 
 

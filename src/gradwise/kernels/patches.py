@@ -46,7 +46,10 @@ def blocks(
             target = buffer[top : top + height, j * channels : (j + 1) * channels]  # (H, C, OW', N)
             for part in padding:
                 target[:, :, part] = 0
-            fill(target[:, :, inside], rows[:, :, of])
+            if g.stride[1] > 1:
+                fill(target[:, :, inside], rows[:, :, of])
+            else:  # asked for nothing, that takes a step of F at batch 8 1.01 times as long
+                target[:, :, inside] = rows[:, :, of]
         row, item = buffer.strides[0], buffer.itemsize
         yield (
             slice(begin, begin + size),

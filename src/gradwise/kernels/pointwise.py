@@ -27,14 +27,13 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry, dtype: np
     matrix = np.ascontiguousarray(kernel.reshape(channels, filters).T, dtype)
     given = images(_seen(x, g)).astype(dtype, copy=False)  # (C, OH, OW, N)
     _, height, width, batch = given.shape
-    if given.flags.c_contiguous:
-        y = matrix @ given.reshape(channels, -1)  # `dot` fills it with zeros first: 16 -> 64, 32 x 28 x 28, 335 and 910
-        if bias is not None:
-            y += bias[:, None]
-        return outermost(y.reshape(filters, height, width, batch))
-    y = np.matmul(matrix, _rows(given))  # (H, O, W*N)
+    together = given.flags.c_contiguous
+    # (O, OH*OW*N), or by rows (OH, O, OW*N). `dot` would fill it with zeros first: 16 -> 64, 32 x 28 x 28, 335 and 910.
+    y = matrix @ (given.reshape(channels, -1) if together else _rows(given))
     if bias is not None:
         y += bias[:, None]
+    if together:
+        return outermost(y.reshape(filters, height, width, batch))
     return from_rows(y.reshape(height, filters, width, batch))
 
 

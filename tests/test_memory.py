@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
+import sysconfig
 import threading
 from contextvars import ContextVar
 
 import numpy as np
 import pytest
 
-from gradwise import SGD, Dense, Flatten, Layer, Network, Pullback, SoftmaxCrossEntropy
+from gradwise import SGD, Conv2D, Dense, Flatten, Layer, Network, Pullback, ReLU, SoftmaxCrossEntropy
 from gradwise.kernels import memory
 from gradwise.layers import containers
 from gradwise.training import step
@@ -20,11 +23,11 @@ had = pytest.mark.skipif(memory._VALUE is None, reason="arrays begin where NumPy
 
 
 def beginnings(arrays):
-    return {array.__array_interface__["data"][0] % memory.LINE for array in arrays}
+    return {array.__array_interface__["data"][0] % memory._PAIR for array in arrays}
 
 
 @had
-def test_arrays_begin_on_cache_lines_for_as_long_as_that_is_asked():
+def test_arrays_begin_on_pairs_of_cache_lines_for_as_long_as_that_is_asked():
     with memory.Aligned():
         with memory.Aligned():
             pass
@@ -94,6 +97,44 @@ def test_where_anything_is_other_than_known_nothing_changes(what, value, monkeyp
     monkeypatch.setattr(memory, "_VALUE", found)
     with memory.Aligned():
         assert np.ones(10).sum() == 10
+
+
+FREEING = """
+import ctypes
+from gradwise.kernels import memory
+print(memory._VALUE is None or memory._freeing(ctypes.pythonapi) is not None)
+"""
+
+
+@had
+@pytest.mark.parametrize(("name", "wanted"), [("malloc", True), ("debug", False)])
+def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, wanted):
+    environment = os.environ | {"PYTHONMALLOC": name}
+    command = [sys.executable, "-c", FREEING]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    if wanted and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        wanted = False  # its memory is mimalloc's
+    assert ended.stdout.strip() == str(wanted)
+
+
+def test_memory_that_is_not_the_c_librarys_is_not_freed_as_if_it_were(monkeypatch):
+    """What says another size than was asked for is of another library."""
+    monkeypatch.setattr(memory, "LINE", -1000)
+    assert memory._freeing(ctypes.pythonapi) is None
+
+
+def test_no_step_keeps_arrays_that_the_next_makes_anew():
+    """They would come to lie between large ones, which then find other gaps each time, and a process would grow."""
+    layers = [layer for _ in range(6) for layer in (Conv2D(4, 3), ReLU())]
+    network = Network([*layers, Flatten(), Dense(3)], SoftmaxCrossEntropy(), input_shape=(1, 28, 28), random_state=0)
+    x, y = np.random.default_rng(0).random((700, 1, 28, 28), np.float32), np.arange(700) % 3
+    modules = [module for name, module in sys.modules.items() if name.startswith("gradwise.")]
+    kept = [value for module in modules for value in vars(module).values() if hasattr(value, "cache_info")]
+    network.train_step(x, y, SGD(0.01))
+    made = [value.cache_info().misses for value in kept]
+    network.train_step(x, y, SGD(0.01))
+    assert [value.cache_info().misses for value in kept] == made
 
 
 class Looks(Layer):

@@ -12,10 +12,12 @@ import numpy as np
 # freed memory is reused: a training step of a small convolution network went from 2923 to 697 us. Nothing is touched
 # here, so nothing is spent; where the C library is another, nothing happens.
 np.empty(31 << 20, np.uint8)
-# NumPy asks Linux for huge pages behind arrays of 4 MB and more. Two large blocks side by side leave 60 MB of address
-# space marked so, from which the memory of smaller arrays comes too: (1024 x 16) @ (16 x 1024) went from 1060 to 410
-# us, and a training step of a network of such products from 7900 to 3500. More would be trimmed when it is freed.
-_blocks = [np.empty(30 << 20, np.uint8) for _ in range(2)]
+# NumPy asks Linux for huge pages behind arrays of 4 MB and more. Two blocks side by side leave 35 MB of address space
+# marked so, from which the memory of smaller arrays comes too: (1024 x 16) @ (16 x 1024) went from 1060 to 410 us, and
+# a training step of a network of such products from 7900 to 3500. The C library writes down sizes between the two, and
+# Linux makes a huge page of 2 MB of that page sooner or later; so the first is small, and all that train fill it. With
+# two of 30 MB networks of up to 120 MB take as long.
+_blocks = [np.empty(size << 20, np.uint8) for size in (4, 31)]
 del _blocks
 
 # NumPy's elementwise functions copy operands through a buffer where several of their contiguous rows would fit into it,

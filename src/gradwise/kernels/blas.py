@@ -65,8 +65,16 @@ def row_sums(rows: Array) -> Array:
     return rows.dot(ones) if rows.ndim == 2 else np.matmul(rows, ones)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=1024)
 def _ones(count: int, dtype: np.dtype) -> Array:
-    ones = np.ones(count, dtype)
+    """Part of one array for all counts up to a power of two: one that is made anew each step comes to lie in another
+    gap between large arrays each time, which then find others. F at batch 128 asks for 31.
+    """
+    ones = _many_ones(1 << (count - 1).bit_length() if count else 0, dtype)[:count]
     ones.flags.writeable = False
     return ones
+
+
+@lru_cache(maxsize=64)
+def _many_ones(count: int, dtype: np.dtype) -> Array:
+    return np.ones(count, dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -102,26 +101,27 @@ def test_where_anything_is_other_than_known_nothing_changes(what, value, monkeyp
 FREEING = """
 import ctypes
 from gradwise.kernels import memory
-print(memory._VALUE is None or memory._freeing(ctypes.pythonapi) is not None)
+
+fields = [(name, ctypes.c_void_p) for name in ("given", "malloc", "calloc", "realloc", "free")]
+functions = type("Functions", (ctypes.Structure,), {"_fields_": fields})()
+memory.LINE = NUMBER
+print(memory._freeing(ctypes.pythonapi, ctypes.CDLL(None), functions) is not None)
 """
+MIMALLOC = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @had
-@pytest.mark.parametrize(("name", "wanted"), [("malloc", True), ("debug", False)])
-def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, wanted):
-    environment = os.environ | {"PYTHONMALLOC": name}
-    command = [sys.executable, "-c", FREEING]
+@pytest.mark.parametrize(
+    ("name", "line", "wanted"), [("malloc", 64, not MIMALLOC), ("debug", 64, False), ("malloc", -64, False)]
+)
+def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, line, wanted):
+    """Not where it looks for mistakes, or what it gives is of another size than was asked for."""
+    command, environment = (
+        [sys.executable, "-c", FREEING.replace("NUMBER", str(line))],
+        os.environ | {"PYTHONMALLOC": name},
+    )
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    if wanted and sysconfig.get_config_var("Py_GIL_DISABLED"):
-        wanted = False  # its memory is mimalloc's
-    assert ended.stdout.strip() == str(wanted)
-
-
-def test_memory_that_is_not_the_c_librarys_is_not_freed_as_if_it_were(monkeypatch):
-    """What says another size than was asked for is of another library."""
-    monkeypatch.setattr(memory, "LINE", -1000)
-    assert memory._freeing(ctypes.pythonapi) is None
+    assert (ended.returncode, ended.stderr, ended.stdout.strip()) == (0, "", str(wanted))
 
 
 def test_no_step_keeps_arrays_that_the_next_makes_anew():

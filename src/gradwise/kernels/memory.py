@@ -62,31 +62,30 @@ def _aligned() -> tuple[ContextVar[Any], Any]:
         set_table = function(ctypes.py_object, ctypes.py_object)(interface[_SET])
         get_table = function(ctypes.py_object)(interface[_GET])
         own = ctypes.cast(opened(get_table(), _NAME), ctypes.POINTER(table_type)).contents
-        memalign = ctypes.cast(ctypes.CDLL(None).memalign, pointer).value
+        library = ctypes.CDLL(None)
+        memalign = ctypes.cast(library.memalign, pointer).value
+        free = _freeing(python, library, type("Functions", (ctypes.Structure,), {"_fields_": functions})())
     except (AttributeError, OSError, TypeError, ValueError):
         return nothing
     if own.name != b"default_allocator" or own.version != 1:
         return nothing
-    table = table_type(b"aligned", 1, _PAIR, memalign, own.calloc, own.realloc, _freeing(python) or own.free)
+    table = table_type(b"aligned", 1, _PAIR, memalign, own.calloc, own.realloc, free or own.free)
     for kept in (table, _NAME):  # for ever: an array may outlive this module, when Python ends
         python.Py_IncRef(ctypes.py_object(kept))
     capsule = closed(ctypes.addressof(table), _NAME, None)
     return changed_by(lambda: set_table(capsule))
 
 
-def _freeing(python: Any) -> int | None:
+def _freeing(python: Any, library: Any, functions: Any) -> int | None:
     """The address of Python's function that frees what the C library gave, as the table wants one; None where Python's
     memory comes from elsewhere.
 
     NumPy's own keeps small arrays, up to seven of each size, for others, which may stay when the large ones around go.
     """
-    pointer, size = ctypes.c_void_p, 1000
-    fields = [(name, pointer) for name in ("given", "malloc", "calloc", "realloc", "free")]
-    functions = type("Functions", (ctypes.Structure,), {"_fields_": fields})()
-    size_of = getattr(ctypes.CDLL(None), "malloc_usable_size", None)
     python.PyMem_GetAllocator(0, ctypes.byref(functions))  # of memory that is had without Python's lock
-    if size_of is None or functions.given is not None:  # what is given something is there to find mistakes
+    if functions.given is not None:  # it is there to find mistakes
         return None
+    size, pointer, size_of = 1000, ctypes.c_void_p, library.malloc_usable_size
     size_of.restype, size_of.argtypes = ctypes.c_size_t, [pointer]
     place = ctypes.PYFUNCTYPE(pointer, pointer, ctypes.c_size_t)(functions.malloc)(None, size)
     theirs = size <= size_of(place) < size + LINE  # what another library gives has no such number in front of it

@@ -116,10 +116,8 @@ MIMALLOC = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 )
 def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, line, wanted):
     """Not where it looks for mistakes, or what it gives is of another size than was asked for."""
-    command, environment = (
-        [sys.executable, "-c", FREEING.replace("NUMBER", str(line))],
-        os.environ | {"PYTHONMALLOC": name},
-    )
+    command = [sys.executable, "-c", FREEING.replace("NUMBER", str(line))]
+    environment = os.environ | {"PYTHONMALLOC": name}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (ended.returncode, ended.stderr, ended.stdout.strip()) == (0, "", str(wanted))
 

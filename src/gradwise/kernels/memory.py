@@ -24,10 +24,10 @@ except ImportError:  # some builds of Python have none
     ctypes = None  # type: ignore[assignment]
 
 LINE = 64  # bytes of a cache line
-# Where large arrays begin: at pairs of lines. E of the benchmarks' networks takes at batch 16 and 32 0.97 and 0.95 of
-# the time that it takes by 64, G at 8 and 64 0.98 and 0.94, F 0.99; inference 1.00. And what `memalign` cuts off and
-# frees is by 64 just as large as what NumPy keeps the shapes of arrays in: they came to lie between large arrays, other
-# ones after each step. Training F at 128 a process grew from 57 MB to 62 so, and has 54 by 128.
+# Where large arrays begin: at pairs of lines. In processes of their own the benchmarks' networks E, F and G take at
+# batch 16 0.99, 0.99 and 0.96 of the time that they take by 64, E at 32 0.98; inference 1.00. And what `memalign` cuts
+# off and frees is by 64 just as large as what NumPy keeps the shapes of arrays in: they came to lie between large
+# arrays, other ones after each step. Training F at 128 a process grew from 57 MB to 62 so; by 128 from 52 to 54.
 _PAIR = 128
 _LARGE = 1024  # numbers from which parameters begin on one, whatever NumPy lets be had
 _NAME = b"mem_handler"  # NumPy's, of a capsule with such a table; a capsule has no copy of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -112,7 +113,7 @@ MIMALLOC = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 @had
 @pytest.mark.parametrize(
-    ("name", "line", "wanted"), [("malloc", 64, not MIMALLOC), ("debug", 64, False), ("malloc", -64, False)]
+    ("name", "line", "wanted"), [("default", 64, not MIMALLOC), ("debug", 64, False), ("default", -64, False)]
 )
 def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, line, wanted):
     """Not where it looks for mistakes, or what it gives is of another size than was asked for."""
@@ -120,6 +121,22 @@ def test_python_frees_arrays_where_its_memory_is_the_c_librarys(name, line, want
     environment = os.environ | {"PYTHONMALLOC": name}
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (ended.returncode, ended.stderr, ended.stdout.strip()) == (0, "", str(wanted))
+
+
+@had
+def test_small_arrays_that_begin_there_are_not_kept_for_others():
+    """NumPy gives the one that it kept last."""
+    fields = [(name, ctypes.c_void_p) for name in ("given", "malloc", "calloc", "realloc", "free")]
+    table = type("Functions", (ctypes.Structure,), {"_fields_": fields})()
+    if memory._freeing(ctypes.pythonapi, ctypes.CDLL(None), table) is None:
+        pytest.skip("NumPy frees arrays here")
+    kept = [np.empty(1000, np.uint8) for _ in range(3)]
+    del kept
+    with memory.Aligned():
+        aligned = np.empty(1000, np.uint8)
+    place = aligned.__array_interface__["data"][0]
+    del aligned
+    assert np.empty(1000, np.uint8).__array_interface__["data"][0] != place
 
 
 def test_no_step_keeps_arrays_that_the_next_makes_anew():

@@ -68,9 +68,9 @@ def row_sums(rows: Array) -> Array:
 @lru_cache(maxsize=1024)
 def _ones(count: int, dtype: np.dtype) -> Array:
     """Part of one array for all counts up to a power of two: one that is made anew each step comes to lie in another
-    gap between large arrays each time, which then find others. F at batch 128 asks for 31.
+    gap between large arrays each time, which then find others. F at batch 128 asks for 19 lengths.
     """
-    ones = _many_ones(1 << (count - 1).bit_length() if count else 0, dtype)[:count]
+    ones = _many_ones(1 << (count - 1).bit_length(), dtype)[:count]
     ones.flags.writeable = False
     return ones
 

@@ -25,9 +25,9 @@ except ImportError:  # some builds of Python have none
 
 LINE = 64  # bytes of a cache line
 # Where large arrays begin: at pairs of lines. In processes of their own the benchmarks' networks E, F and G take at
-# batch 16 0.99, 0.99 and 0.96 of the time that they take by 64, E at 32 0.98; inference 1.00. And what `memalign` cuts
-# off and frees is by 64 just as large as what NumPy keeps the shapes of arrays in: they came to lie between large
-# arrays, other ones after each step. Training F at 128 a process grew from 57 MB to 62 so; by 128 from 52 to 54.
+# batch 16 0.99, 1.00 and 0.96 of the time that they take by 64, E at 32 0.97; inference within one process 0.99 to
+# 1.00. And what `memalign` cuts off and frees is by 64 just as large as what NumPy keeps the shapes of arrays in: they
+# came to lie between large arrays, other ones after each step. F at 128 peaks at 53 to 56 MB by 128, by 64 at 61 to 63.
 _PAIR = 128
 _LARGE = 1024  # numbers from which parameters begin on one, whatever NumPy lets be had
 _NAME = b"mem_handler"  # NumPy's, of a capsule with such a table; a capsule has no copy of it
@@ -78,7 +78,7 @@ def _aligned() -> tuple[ContextVar[Any], Any]:
 
 def _freeing(python: Any, library: Any, functions: Any) -> int | None:
     """The address of Python's function that frees what the C library gave, as the table wants one; None where Python's
-    memory comes from elsewhere.
+    memory comes from elsewhere. Python writes its functions into `functions`, a structure of such a table's fields.
 
     NumPy's own keeps small arrays, up to seven of each size, for others, which may stay when the large ones around go.
     """

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import imports, machine, memory, race, scale
+from . import imports, memory, race, scale
 from .layers import LAYERS, PASSES
 from .networks import NETWORKS, SHARED, multiplications
 
@@ -22,11 +22,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="contestants, by commas: " + ", ".join(race.CONTESTANTS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.25, help="of each contestant in each round")
+    parser.add_argument(
+        "--avx2", action="store_true", help="as on a processor without AVX-512 (train, infer, fit, layers)"
+    )
     parser.add_argument("--json", type=Path, help="write the table there, too")
     options = parser.parse_args()
     check(parser, options)
 
-    about = machine.describe()
+    about = race.alone("benchmarks.machine", "describe()", told(options))
     for name, value in about.items():
         print(f"{name}: {value}", file=sys.stderr)
     result: dict[str, Any] = {"what": options.what, "machine": about}
@@ -59,6 +62,13 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     ours = race.OURS if options.what in ("train", "fit") else race.OURS[:1]  # those that have what is raced
     if options.only and not set(options.only.split(",")) & set(ours):
         parser.error(f"--only has {' or '.join(ours)} among them, whose time is compared, but is {options.only!r}")
+    if options.avx2 and options.what not in ("train", "infer", "fit", "layers"):
+        parser.error(f"--avx2 is for train, infer, fit and layers, but asked for is {options.what}")
+
+
+def told(options: argparse.Namespace) -> dict[str, str]:
+    """What the contestants' environment has besides."""
+    return race.AVX2 if options.avx2 else {}
 
 
 def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:
@@ -73,12 +83,13 @@ def tasks(options: argparse.Namespace) -> list[tuple[str, int, str]]:
 
 def compete(options: argparse.Namespace) -> dict[str, Any]:
     """Race every contestant over every row."""
-    names = options.only.split(",") if options.only else list(race.CONTESTANTS)
-    limits = machine.limits()
+    able = [name for name in race.CONTESTANTS if not (options.avx2 and name in race.DEAF)]
+    names = options.only.split(",") if options.only else able
+    limits = race.alone("benchmarks.machine", "limits()", told(options))
     print(", ".join(f"{name} {value:.0f}" for name, value in limits.items()), file=sys.stderr)
     wanted, rows, versions = tasks(options), {}, {}
     for network in dict.fromkeys(task[0] for task in wanted):  # a network's contestants start anew, as its users do
-        contestants, found = race.start(names)
+        contestants, found = race.start(names, told(options))
         versions |= found
         for task in wanted:
             if task[0] == network:
@@ -92,7 +103,8 @@ def compete(options: argparse.Namespace) -> dict[str, Any]:
 
 def compete_by_layers(options: argparse.Namespace) -> dict[str, Any]:
     """Race the contestants that have layers over each of them; times in us."""
-    contestants, versions = race.start(options.only.split(",") if options.only else ["gradwise", "torch", "torch-last"])
+    names = options.only.split(",") if options.only else ["gradwise", "torch", "torch-last"]
+    contestants, versions = race.start(names, told(options))
     rows = []
     for name in LAYERS:
         for which in PASSES:

@@ -8,10 +8,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from numpy._core._multiarray_umath import __cpu_dispatch__
+
 ROOT = Path(__file__).parents[1]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -38,21 +43,33 @@ CONTESTANTS = {
 }
 PAUSE = 0.25  # seconds in which the threads of the one before stop to wait for work by spinning
 OURS = ("gradwise", "gradwise-2")
+# By these libraries are told to run as on a processor without AVX-512: OpenBLAS, PyTorch, oneDNN (in PyTorch and
+# TensorFlow), MKL (in PyTorch), XLA (what JAX compiles; its matrix products go on as before), and NumPy.
+AVX2 = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if name == "X86_V4" or "AVX512" in name),
+}
+
+DEAF = ("thinc", "onnxruntime")  # there is no such word for them
 
 
-def environment(entry: Entry) -> dict[str, str]:
-    """A user's environment: nothing pins OpenBLAS or the number of threads."""
+def environment(entry: Entry, more: Mapping[str, str] = NOTHING) -> dict[str, str]:
+    """A user's environment, and what `more` says: nothing else pins OpenBLAS or the number of threads."""
     pinned = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     kept = {name: value for name, value in os.environ.items() if name not in pinned}
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), kept.get("PYTHONPATH", "")])
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
-    return kept | quiet | {"PYTHONPATH": path} | dict(entry.environment)
+    return kept | quiet | {"PYTHONPATH": path} | dict(entry.environment) | dict(more)
 
 
-def alone(module: str, call: str) -> Any:
+def alone(module: str, call: str, more: Mapping[str, str] = NOTHING) -> Any:
     """What a function of a module of the benchmarks, called in a process of its own, returns."""
     code = f"import json, {module}; print(json.dumps({module}.{call}))"
-    command, env = [sys.executable, "-c", code], environment(CONTESTANTS["gradwise"])
+    command, env = [sys.executable, "-c", code], environment(CONTESTANTS["gradwise"], more)
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
     return json.loads(done.stdout)
 
@@ -60,7 +77,7 @@ def alone(module: str, call: str) -> Any:
 class Contestant:
     """A running child."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, more: Mapping[str, str] = NOTHING) -> None:
         self.name = name
         entry = CONTESTANTS[name]
         self._process = subprocess.Popen(
@@ -69,7 +86,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment(entry),
+            env=environment(entry, more),
             cwd=ROOT,
         )
 
@@ -88,11 +105,11 @@ class Contestant:
         self._process.wait(timeout=60)
 
 
-def start(names: list[str]) -> tuple[list[Contestant], dict[str, str]]:
+def start(names: list[str], more: Mapping[str, str] = NOTHING) -> tuple[list[Contestant], dict[str, str]]:
     """The contestants that run, and the versions of all; a word for each that does not."""
     running, versions = [], {}
     for name in names:
-        contestant = Contestant(name)
+        contestant = Contestant(name, more)
         answer = contestant.ask(do="versions")
         if "absent" in answer:
             print(f"skipped: {name}, {answer['absent']}", file=sys.stderr)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -19,6 +22,7 @@ from gradwise.kernels import (
     conv,
     dense,
     gemm,
+    library,
     pool,
     pooled,
     products,
@@ -204,6 +208,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
     with choosing() as patch:
         patch.setattr(blas, "SMALL", 1 + seed * 20)
         patch.setattr(blas, "FEW", 1 + seed * 5)
+        patch.setattr(blas, "PACKS", seed % 2 == 0)
         patch.setattr(shifted, "_LEAST", 0)
         patch.setattr(shifted, "_MANY", 1000)
         patch.setattr(shifted, "_LONG", 0)
@@ -512,9 +517,9 @@ def test_convolution_with_pooling_is_for_few_channels():
 @given(
     st.sampled_from([1, 2, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 17, 40, 150]),
     st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from([50, 4000, 1_000_000]),
-    st.sampled_from([100, 300_000, 2_500_000]),
+    st.sampled_from([100, 300_000, 2_500_000]), st.booleans(),
 )  # fmt: skip
-def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several):
+def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several, packs):
     """In every memory order, and whether made whole or of pieces."""
     draw = np.random.default_rng(0)
     x = np.asarray(draw.standard_normal((n, inputs)), order=of_x)
@@ -523,6 +528,7 @@ def test_dense_products(n, inputs, units, of_x, of_kernel, of_dy, small, several
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blas, "SMALL", small)
         patch.setattr(blas, "SEVERAL", several)
+        patch.setattr(blas, "PACKS", packs)
         np.testing.assert_allclose(dense.forward(x, kernel, bias), x @ kernel + bias, atol=1e-10)
         np.testing.assert_allclose(dense.forward(x, kernel, None), x @ kernel, atol=1e-10)
         gradient = dense.kernel_gradient(x, dy, kernel)
@@ -581,8 +587,10 @@ by_blas = pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not cal
 def test_without_a_known_blas_nothing_is_called(monkeypatch):
     monkeypatch.setattr(gemm, "_NAMES", ("no_{}gemm_of_that_name",))
     assert gemm._found() == {}
-    monkeypatch.setattr(gemm, "ctypes", None)
+    monkeypatch.undo()
+    monkeypatch.setattr(library, "ctypes", None)
     assert gemm._found() == {}
+    assert library.core() == ""
     monkeypatch.setattr(gemm, "_PRODUCTS", {})
     target = np.ones((2, 2))
     assert not gemm.subtract(target, np.ones((2, 1)), np.ones((1, 2)))
@@ -655,11 +663,30 @@ def test_blas_of_numpys_wheels_is_found():
     if named != "scipy-openblas":
         pytest.skip(f"NumPy is built with {named}")
     assert set(gemm._PRODUCTS) == {np.dtype(np.float32), np.dtype(np.float64)}
+    assert library.core()
 
 
-def test_dense_kernels_lie_as_their_shape_wants():
+@pytest.mark.skipif(not library.core(), reason="NumPy's BLAS does not say for which processor it runs")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the processors named here are others")
+@pytest.mark.parametrize(("core", "packs"), [("Haswell", True), ("Nehalem", True), ("SkylakeX", False)])
+def test_whether_small_matrices_are_packed_is_asked_of_blas(core, packs):
+    """As OpenBLAS runs on that processor, or on this one, where it can't run that's instructions."""
+    code = "from gradwise.kernels import blas, library; print(library.core(), blas.PACKS, blas.SMALL)"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, timeout=60, env=os.environ | {"OPENBLAS_CORETYPE": core},
+    ).stdout.split()  # fmt: skip
+    if found[0] != core:
+        pytest.skip(f"here {found[0]} runs")
+    assert found[1:] == [str(packs), "4000000" if packs else "1000000"]
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_dense_kernels_lie_as_their_shape_wants(packs, monkeypatch):
+    monkeypatch.setattr(blas, "PACKS", packs)
     assert dense.order(4056, 32) == dense.order(4056, 10) == dense.order(784, 32) == dense.order(25088, 512) == "C"
-    assert dense.order(784, 1024) == dense.order(40, 20) == dense.order(784, 10) == dense.order(9216, 128) == "F"
+    assert dense.order(784, 1024) == dense.order(40, 20) == dense.order(9216, 128) == "F"
+    assert dense.order(784, 10) == ("C" if packs else "F")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -6,11 +6,17 @@ from functools import lru_cache
 
 import numpy as np
 
+from gradwise.kernels import library
 from gradwise.typing import Array
 
-# Multiply-adds up to which OpenBLAS multiplies two matrices without packing them, and on one thread: 95 against 50
-# GFLOP/s for a convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64.
-SMALL = 1_000_000
+# Whether small matrices are packed before they are multiplied, as large ones are: OpenBLAS leaves that out for
+# processors with AVX-512 (OpenBLAS pull request 3335); of other libraries it is not known. Rules that differ are
+# measured on the same processor as OpenBLAS, NumPy and the peers run there when told that it has AVX2 only.
+PACKS = library.core() not in ("SkylakeX", "Cooperlake", "SapphireRapids")
+# Multiply-adds up to which a product goes as one by OpenBLAS's one thread, unpacked: 95 against 50 GFLOP/s for a
+# convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64. Where it packs, two threads share 500,000 already, and
+# pieces only pack more often: with 1,000,000 there C at 16 takes 1.09 of the time, A at 128 1.10, G at 128 1.08.
+SMALL = 4_000_000 if PACKS else 1_000_000
 # Products a little larger than that are made of pieces of that size: 4056 -> 32, 16 samples, forwards 78 -> 42;
 # 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no second
 # thread is waited for, which can take three times as long.

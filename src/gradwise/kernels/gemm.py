@@ -7,14 +7,13 @@ OpenBLAS in NumPy's wheels does; elsewhere the product is made by NumPy.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from gradwise.kernels import blas
+from gradwise.kernels import blas, library
 from gradwise.typing import Array
 
 try:
@@ -31,19 +30,12 @@ _NUMBERS: dict[str, Any] = {} if ctypes is None else {"f": ctypes.c_float, "d": 
 
 def _found() -> dict[np.dtype, Any]:
     """dtype -> the product of that dtype; none where there is no such library."""
-    module = sys.modules.get("numpy._core._multiarray_umath")
     found: dict[np.dtype, Any] = {}
-    if ctypes is None or module is None:
-        return found
     for dtype, letter in (("f4", "s"), ("f8", "d")):
-        for name in _NAMES:
-            try:
-                function = getattr(ctypes.CDLL(module.__file__), name.format(letter))
-            except (OSError, AttributeError, TypeError):
-                continue
+        function = library.function(*(name.format(letter) for name in _NAMES))
+        if function is not None:
             function.restype = None
             found[np.dtype(dtype)] = function
-            break
     return found
 
 

@@ -1,0 +1,33 @@
+"""The BLAS library that NumPy itself has loaded, asked by the names that OpenBLAS in NumPy's wheels has."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+try:
+    import ctypes
+except ImportError:  # some builds of Python have none
+    ctypes = None  # type: ignore[assignment]
+
+
+def function(*names: str) -> Any:
+    """The library's function of the first of these names that it has; None where it has none of them."""
+    module = sys.modules.get("numpy._core._multiarray_umath")
+    if ctypes is None or module is None:
+        return None
+    for name in names:
+        try:
+            return getattr(ctypes.CDLL(module.__file__), name)
+        except (OSError, AttributeError, TypeError):
+            continue
+    return None
+
+
+def core() -> str:
+    """The kind of processor whose kernels it runs, such as "SkylakeX" or "Haswell"; "" where it does not say."""
+    ask = function("scipy_openblas_get_corename64_", "openblas_get_corename64_")
+    if ask is None:
+        return ""
+    ask.restype, ask.argtypes = ctypes.c_char_p, []
+    return (ask() or b"").decode("ascii", "replace")

@@ -37,7 +37,7 @@ from gradwise import (
 )
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
 from gradwise.kernels.products import Product
-from gradwise.optimizers import Optimizer
+from gradwise.optimizers import Optimizer, base
 from gradwise.training.loop import Means
 
 LABELS = np.array([0, 2, 1])
@@ -175,6 +175,67 @@ def test_optimisers_step_in_place_and_leave_gradients(optimizer):
         optimizer.step(given, {"w": np.ones(3)})
     with pytest.raises(ShapeError, match="has stepped another network"):
         optimizer.step({"w": np.ones(5)}, {"w": np.ones(5)})
+
+
+WITH_MEANS = {
+    "momentum": lambda: SGD(0.1, momentum=0.9),
+    "nesterov": lambda: SGD(0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda: Adam(beta_2=0.9),
+    "AdamW": lambda: AdamW(beta_2=0.9, weight_decay=0.0),
+    "RMSprop": lambda: RMSprop(rho=0.9, momentum=0.5),
+    "centered": lambda: RMSprop(rho=0.9, momentum=0.5, centered=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("make", WITH_MEANS.values(), ids=WITH_MEANS)
+def test_running_means_do_not_end_among_subnormal_numbers(make, dtype, monkeypatch):
+    """Where gradients are 0 from some step on; the others, and all parameters, are those of the plain formulas."""
+    ends = []
+    for seldom in (base._SELDOM, 10**9):
+        monkeypatch.setattr(base, "_SELDOM", seldom)
+        optimizer, draw = make(), np.random.default_rng(0)
+        parameters = {"w": draw.standard_normal((6, 4)).astype(dtype)}
+        for step in range(1000 if dtype is np.float32 else 7300):
+            gradient = draw.standard_normal((6, 4)).astype(dtype)
+            gradient[:, 1:] *= step < 50
+            gradient[:, 3:] = 0
+            optimizer.step(parameters, {"w": gradient})
+        ends.append((optimizer, parameters["w"]))
+    (settled, parameter), (plain, wanted) = ends
+    np.testing.assert_array_equal(parameter, wanted)
+    tiny, found = np.finfo(dtype).tiny, 0
+    for kind, arrays in settled.state.items():
+        for path, array in arrays.items():
+            np.testing.assert_array_equal(array[:, :1], plain.state[kind][path][:, :1])
+            assert not array[:, 1:].any()
+            before = np.abs(plain.state[kind][path])
+            found += np.count_nonzero((before > 0) & (before < tiny))
+    assert found  # without it there are
+
+
+def test_squares_that_epsilon_does_not_hide_are_kept():
+    parameter, optimizer = {"w": np.zeros(3, np.float32)}, Adam(1.0, epsilon=1e-25)
+    for _ in range(100):
+        optimizer.step(parameter, {"w": np.array([1e-16, 0, 1e-17], np.float32)})
+    np.testing.assert_allclose(parameter["w"], [-100, 0, -100], rtol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_settled_means_hide_nothing(bad):
+    parameter, optimizer = {"w": np.zeros(3, np.float32)}, SGD(0.1, momentum=0.9)
+    for step in range(100):
+        optimizer.step(parameter, {"w": np.array([bad if step == 50 else 0, 0, 1], np.float32)})
+    np.testing.assert_array_equal(optimizer.state["velocity"]["w"][0], bad)
+
+
+def test_centered_rmsprop_of_one_gradient_again_and_again_is_finite():
+    """The mean square less the square of the mean is rounded to below 0 then."""
+    parameter, gradient = {"w": np.zeros(1000, np.float32)}, np.random.default_rng(0).standard_normal(1000)
+    optimizer = RMSprop(1e-12, centered=True)
+    for _ in range(2000):
+        optimizer.step(parameter, {"w": gradient.astype(np.float32)})
+    assert np.isfinite(parameter["w"]).all()
 
 
 def test_clipping_is_over_all_gradients():

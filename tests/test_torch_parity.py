@@ -276,11 +276,11 @@ def test_losses(loss, target, theirs, dtype):
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_fifty_steps_of_each_optimiser(ours, theirs, clip, dtype):
+def test_many_steps_of_each_optimiser(ours, theirs, clip, dtype):
     parameters = {"a": draw((4, 3), 0, dtype), "b": draw((5,), 1, dtype)}
     mirrored = [torch.nn.Parameter(torch.tensor(p.copy())) for p in parameters.values()]
     optimizer, their_optimizer = ours(clip_norm=clip), theirs(mirrored)
-    for step in range(50):
+    for step in range(150):
         gradients = {"a": draw((4, 3), 2 * step, dtype), "b": draw((5,), 2 * step + 1, dtype)}
         for parameter, gradient in zip(mirrored, gradients.values(), strict=True):
             parameter.grad = torch.tensor(np.ascontiguousarray(gradient))

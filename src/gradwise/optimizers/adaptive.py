@@ -59,10 +59,12 @@ class Adam(Optimizer):
         scratch = gradient - mean
         scratch *= 1 - self.beta_1
         mean += scratch
+        self.settle(mean)
         np.multiply(gradient, gradient, out=scratch)
         scratch *= 1 - self.beta_2
         square *= self.beta_2
         square += scratch
+        self.settle_squares(square, self.epsilon)
         np.sqrt(square, out=scratch)
         scratch *= 1 / math.sqrt(1 - self.beta_2**self.steps)
         scratch += self.epsilon
@@ -144,15 +146,18 @@ class RMSprop(Optimizer):
         square = self.array("square", path, parameter, part)
         square *= self.rho
         square += (1 - self.rho) * gradient * gradient
+        self.settle_squares(square, self.epsilon)
         spread = square
         if self.centered:
             mean = self.array("mean", path, parameter, part)
             mean += (1 - self.rho) * (gradient - mean)
-            spread = square - mean * mean
+            self.settle(mean)
+            spread = np.maximum(square - mean * mean, 0)  # of one gradient again and again it is rounded to below 0
         step = gradient / (np.sqrt(spread) + self.epsilon)
         if self.momentum:
             velocity = self.array("velocity", path, parameter, part)
             velocity *= self.momentum
             velocity += step
+            self.settle(velocity)
             step = velocity
         values -= self.learning_rate * step

@@ -14,6 +14,12 @@ from gradwise.kernels.products import Product, subtract
 from gradwise.typing import Array, Index
 
 ALL = slice(None)
+# Processors take many times as long for numbers below the smallest normal one, and a running mean ends among them where
+# its gradients are 0 from some step on, as those of a unit that no sample reaches: 0.9 of 7e-45 is rounded to 7e-45. So
+# every so many steps what is below _LEFT of the smallest normal number becomes 0; in as many steps a mean of 0.9 falls
+# to 3e-5 of what it was. The benchmarks' network B by Adam, after 1000 steps on the same 16 samples, 141 -> 106 us.
+_SELDOM, _LEFT = 100, 1e8
+_ROUNDED = 1e-7  # of a number: what adding it to that hardly changes
 
 
 def bounded(optimizer: object, least: float = 0.0, most: float = math.inf, **values: object) -> None:
@@ -128,6 +134,17 @@ class Optimizer:
                 f" {parameter.shape}. Make a new optimiser for each network.",
             )
         return found[part]
+
+    def settle(self, mean: Array, most: float = math.inf) -> None:
+        """Every so many steps: make 0 of what a running mean still has of gradients long past, where that is below
+        `most`. For `update`.
+        """
+        if self.steps % _SELDOM == 0:
+            mean *= np.abs(mean) >= min(np.finfo(mean.dtype).tiny * _LEFT, most)
+
+    def settle_squares(self, squares: Array, epsilon: float) -> None:
+        """`settle`, of a mean whose root is added to epsilon: what is too small to change that sum."""
+        self.settle(squares, (_ROUNDED * epsilon) ** 2)
 
     def _clip(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
         """The factor that brings the norm over all gradients down to `clip_norm`."""

@@ -55,5 +55,6 @@ class SGD(Optimizer):
             velocity = self.array("velocity", path, parameter, part)
             velocity *= self.momentum
             velocity += gradient
+            self.settle(velocity)
             gradient = gradient + self.momentum * velocity if self.nesterov else velocity
         values -= self.learning_rate * gradient

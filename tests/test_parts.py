@@ -182,8 +182,8 @@ WITH_MEANS = {
     "nesterov": lambda: SGD(0.1, momentum=0.9, nesterov=True),
     "Adam": lambda: Adam(beta_2=0.9),
     "AdamW": lambda: AdamW(beta_2=0.9, weight_decay=0.0),
-    "RMSprop": lambda: RMSprop(rho=0.9, momentum=0.5),
-    "centered": lambda: RMSprop(rho=0.9, momentum=0.5, centered=True),
+    "RMSprop": lambda: RMSprop(rho=0.9, momentum=0.9),
+    "centered": lambda: RMSprop(rho=0.9, momentum=0.9, centered=True),
 }
 
 

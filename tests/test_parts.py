@@ -229,6 +229,14 @@ def test_settled_means_hide_nothing(bad):
     np.testing.assert_array_equal(optimizer.state["velocity"]["w"][0], bad)
 
 
+def test_settled_means_of_few_digits_keep_all():
+    """The smallest normal number of float16 is 6e-5."""
+    parameter, optimizer = {"w": np.zeros(2, np.float16)}, SGD(0.1, momentum=0.5)
+    for _ in range(100):
+        optimizer.step(parameter, {"w": np.full(2, 1e-3, np.float16)})
+    np.testing.assert_allclose(optimizer.state["velocity"]["w"], 2e-3, rtol=1e-2)
+
+
 def test_centered_rmsprop_of_one_gradient_again_and_again_is_finite():
     """The mean square less the square of the mean is rounded to below 0 then."""
     parameter, gradient = {"w": np.zeros(1000, np.float32)}, np.random.default_rng(0).standard_normal(1000)

@@ -70,17 +70,6 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     return z.T
 
 
-def _whole(x: Array, kernel: Array) -> Array:
-    """`forward` without the bias, transposed, by a BLAS that packs whatever it multiplies.
-
-    784 -> 10, 128 samples, by rows of the batch 23, by its columns 35; 784 -> 80 96 and 112, of 64 samples 65 and 56.
-    """
-    (inputs, units), samples = kernel.shape, len(x)
-    if inputs >= _LONG_ROWS and 3 * units <= 2 * samples:
-        return np.ascontiguousarray(x.dot(kernel).T)
-    return kernel.T.dot(x.T)
-
-
 def _by_rows(x: Array, kernel: Array) -> bool:
     """Whether long rows of both are best multiplied as they are, some samples at a time."""
     inputs, units = kernel.shape
@@ -164,3 +153,14 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     for part in blas.parts(len(kernel), work):
         np.matmul(kernel[part], dy.T, out=z[part])
     return z.T
+
+
+def _whole(x: Array, kernel: Array) -> Array:
+    """`forward` without the bias, transposed, by a BLAS that packs whatever it multiplies.
+
+    784 -> 10, 128 samples, by rows of the batch 23, by its columns 35; 784 -> 80 96 and 112, of 64 samples 65 and 56.
+    """
+    (inputs, units), samples = kernel.shape, len(x)
+    if inputs >= _LONG_ROWS and 3 * units <= 2 * samples:
+        return np.ascontiguousarray(x.dot(kernel).T)
+    return kernel.T.dot(x.T)

@@ -1,4 +1,4 @@
-"""The BLAS library that NumPy itself has loaded, asked by the names that OpenBLAS in NumPy's wheels has."""
+"""The BLAS library that NumPy has loaded, asked by the names that OpenBLAS has in NumPy's wheels and elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def function(*names: str) -> Any:
 
 def core() -> str:
     """The kind of processor whose kernels it runs, such as "SkylakeX" or "Haswell"; "" where it does not say."""
-    ask = function("scipy_openblas_get_corename64_", "openblas_get_corename64_")
+    ask = function(*(name.format("openblas_get_corename") for name in ("scipy_{}64_", "{}64_", "{}")))
     if ask is None:
         return ""
     ask.restype, ask.argtypes = ctypes.c_char_p, []

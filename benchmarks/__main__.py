@@ -64,6 +64,9 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error(f"--only has {' or '.join(ours)} among them, whose time is compared, but is {options.only!r}")
     if options.avx2 and options.what not in ("train", "infer", "fit", "layers"):
         parser.error(f"--avx2 is for train, infer, fit and layers, but asked for is {options.what}")
+    deaf = sorted(set(options.only.split(",")) & set(race.DEAF))
+    if options.avx2 and deaf:
+        parser.error(f"--avx2 is nothing that {' and '.join(deaf)} can be told: leave it out of --only")
 
 
 def told(options: argparse.Namespace) -> dict[str, str]:

@@ -53,7 +53,6 @@ AVX2 = {
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
     "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if name == "X86_V4" or "AVX512" in name),
 }
-
 DEAF = ("thinc", "onnxruntime")  # there is no such word for them
 
 

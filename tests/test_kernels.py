@@ -664,6 +664,8 @@ def test_blas_of_numpys_wheels_is_found():
         pytest.skip(f"NumPy is built with {named}")
     assert set(gemm._PRODUCTS) == {np.dtype(np.float32), np.dtype(np.float64)}
     assert library.core()
+    assert library.function("no_function_of_that_name", "scipy_sgemm_64_") is not None
+    assert library.function("no_function_of_that_name") is None
 
 
 @pytest.mark.skipif(not library.core(), reason="NumPy's BLAS does not say for which processor it runs")

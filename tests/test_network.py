@@ -202,6 +202,10 @@ def test_max_pooling_before_relu_changes_nothing():
     np.testing.assert_array_equal(net.forward(x), plain)
     layers = [*net.layers[:1], Chain([ReLU()]), *net.layers[2:]]  # not next to each other: not swapped
     apart = Network(layers, SoftmaxCrossEntropy(), input_shape=(1, 8, 8), random_state=0)
+    dy = np.random.default_rng(1).integers(-3, 4, (6, 3)).astype(np.float32)
+    given, other = (one.vjp(one.admit(x))[1].input(dy) for one in (net, apart))
+    assert given.any()
+    np.testing.assert_array_equal(given, other)
     np.testing.assert_allclose(net.input_gradient(x, y), apart.input_gradient(x, y), rtol=1e-5, atol=1e-7)
 
 

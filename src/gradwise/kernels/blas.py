@@ -10,8 +10,8 @@ from gradwise.kernels import library
 from gradwise.typing import Array
 
 # Whether small matrices are packed before they are multiplied, as large ones are: OpenBLAS leaves that out for
-# processors with AVX-512 (OpenBLAS pull request 3335); of other libraries it is not known. Rules that differ are
-# measured on the same processor as OpenBLAS, NumPy and the peers run there when told that it has AVX2 only.
+# x86 processors with AVX-512 (its pull request 3335); of others, and other libraries, it is not known. Rules that
+# differ are measured on such a processor, with OpenBLAS and NumPy told that it has AVX2 only.
 PACKS = library.core() not in ("SkylakeX", "Cooperlake", "SapphireRapids")
 # Multiply-adds up to which a product goes as one by OpenBLAS's one thread, unpacked: 95 against 50 GFLOP/s for a
 # convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64. Where it packs, two threads share 500,000 already, and
@@ -19,7 +19,7 @@ PACKS = library.core() not in ("SkylakeX", "Cooperlake", "SapphireRapids")
 SMALL = 4_000_000 if PACKS else 1_000_000
 # Products a little larger than that are made of pieces of that size: 4056 -> 32, 16 samples, forwards 78 -> 42;
 # 784 -> 10, 128 samples, forwards 32 -> 23, the kernel's gradient 29 -> 24. Others lose up to a fifth, but no second
-# thread is waited for, which can take three times as long.
+# thread is waited for, which can take three times as long. Where BLAS packs, small ones are larger than these.
 SEVERAL = 2_500_000
 # Numbers of a cache line, where they have 4 bytes. Sums along rows, (16 x 664) @ (664 x 48), take 1.5 times as long
 # where both factors begin between two lines: a kernel's gradient of 20 x 84, 16 samples, 54 -> 44 ns a pixel of one.

@@ -14,7 +14,7 @@ FLOORS = [
     ["errors", "typing", "writing"],
     ["config"],
     ["kernels", "initializers"],
-    ["layers.formulas"],
+    ["layers.formulas", "layers.unbuilt"],
     ["layers.base"],
     ["layers.sliding"],  # what convolution and pooling say alike
     [

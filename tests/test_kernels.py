@@ -692,6 +692,18 @@ def test_dense_kernels_lie_as_their_shape_wants(packs, monkeypatch):
     assert dense.order(784, 10) == ("C" if packs else "F")
 
 
+@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("samples", [4, 64])
+def test_the_bias_of_a_dense_layer_is_added_in_the_dtype_of_the_products(samples, packs, monkeypatch):
+    monkeypatch.setattr(blas, "PACKS", packs)
+    rng = np.random.default_rng(samples)
+    x, kernel, bias = rng.random((samples, 200)), rng.random((200, 10)), rng.random(10)
+    y = dense.forward(x.astype(np.float32), kernel.astype(np.float32), bias)
+    assert y.dtype == np.float32
+    assert y.T.flags.c_contiguous  # batch innermost
+    np.testing.assert_allclose(y, x @ kernel + bias, rtol=1e-5)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("size", [1, 5, 4097, 300_000, 2_100_000])
 def test_not_finite_is_found_anywhere(bad, size):

@@ -117,6 +117,30 @@ def test_before_it_is_built():
         Dense(3).forward(np.ones((1, 2)))
     with pytest.raises(AttributeError, match="'Dense' object has no attribute 'kernels'"):
         _ = Dense(3).kernels
+    assert not hasattr(Dense, "kernel")
+    with pytest.raises(AttributeError, match="'Dense' has no attribute 'kernel'"):
+        _ = Dense.kernel
+
+
+def test_a_default_of_the_class_is_what_it_is_before_it_is_built():
+    class Tilted(Layer):
+        parameters = ("slope", "offset")
+        offset = None
+
+        def vjp(self, x, training=False, rng=None):
+            return x * self.slope, Pullback(input=lambda dy: dy * self.slope, slope=lambda dy: (dy * x).sum(axis=0))
+
+    class Steeper(Tilted):
+        parameters = ("slope", "offset", "step")
+
+    for layer in (Tilted(), Steeper()):
+        assert layer.offset is None
+        with pytest.raises(NotBuiltError, match="has no slope yet"):
+            _ = layer.slope
+    with pytest.raises(NotBuiltError, match="has no step yet"):
+        _ = Steeper().step
+    layer.slope = np.ones(2)
+    np.testing.assert_array_equal(layer.slope, 1)
 
 
 def test_given_arrays_are_copied():

@@ -58,8 +58,8 @@ def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
     work = kernel.size * len(x)
     if blas.PACKS:
-        z = _whole(x, kernel)
-    elif work > _DOTS * _LONG_ROWS and _by_rows(x, kernel):
+        return _whole(x, kernel, bias).T
+    if work > _DOTS * _LONG_ROWS and _by_rows(x, kernel):
         z = np.empty((kernel.shape[1], len(x)), np.result_type(x, kernel))  # (out, N)
         for part in blas.parts(len(x), z.size, _DOTS):
             np.matmul(kernel.T, x[part].T, out=z[:, part])
@@ -115,7 +115,7 @@ def kernel_gradient(x: Array, dy: Array, kernel: Array) -> Array:
 
 def kernel_factors(x: Array, dy: Array, kernel: Array) -> Array | Product:
     """The kernel's gradient; a large one's is made as the kernel is stepped."""
-    return kernel_gradient(x, dy, kernel) if kernel.size < LEAST else Product(x.T, dy)
+    return _product(x, dy, not kernel.flags.c_contiguous) if kernel.size < LEAST else Product(x.T, dy)
 
 
 def bias_gradient(dy: Array) -> Array:
@@ -155,12 +155,16 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
     return z.T
 
 
-def _whole(x: Array, kernel: Array) -> Array:
-    """`forward` without the bias, transposed, by a BLAS that packs whatever it multiplies.
+def _whole(x: Array, kernel: Array, bias: Array | None) -> Array:
+    """`forward`, transposed, by a BLAS that packs whatever it multiplies.
 
     784 -> 10, 128 samples, by rows of the batch 23, by its columns 35; 784 -> 80 96 and 112, of 64 samples 65 and 56.
     """
     (inputs, units), samples = kernel.shape, len(x)
     if inputs >= _LONG_ROWS and 3 * units <= 2 * samples:
-        return np.ascontiguousarray(x.dot(kernel).T)
-    return kernel.T.dot(x.T)
+        z = x.dot(kernel).T
+        return np.ascontiguousarray(z) if bias is None else np.add(z, bias[:, None], order="C", dtype=z.dtype)
+    z = kernel.T.dot(x.T)
+    if bias is not None:
+        z += bias[:, None]
+    return z

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gradwise import config
-from gradwise.errors import ArgumentError, DTypeError, NotBuiltError, ShapeError
+from gradwise.errors import ArgumentError, DTypeError, ShapeError
 from gradwise.initializers import Placeholder
 from gradwise.kernels.memory import aligned_like
 from gradwise.layers.formulas import Formulas
+from gradwise.layers.unbuilt import Unbuilt
 from gradwise.typing import Array, Pullback, RandomState, Shape
 
 
@@ -101,6 +102,9 @@ class Layer:
             names = getattr(cls, kind)
             if isinstance(names, tuple) and all(isinstance(name, str) and name.isidentifier() for name in names):
                 cls._own = cls._own | frozenset(names)
+                for name in names:
+                    if not hasattr(cls, name):
+                        setattr(cls, name, Unbuilt(name))
             elif not callable(names):
                 raise DTypeError(f"{cls.__name__}.{kind} is a tuple of names, such as ('kernel',), but is {names!r}.")
         given: Formulas | None = cls.__dict__.get("formulas")
@@ -190,15 +194,6 @@ class Layer:
                 own[...] = value
                 value = own
         object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """Reached only for what is missing: a parameter is missing until the layer is built."""
-        if name in type(self)._own:
-            raise NotBuiltError(
-                f"{self!r} has no {name} yet: it is built by build(input_shape, rng), by a Network with"
-                " input_shape=..., or by the first data that a Network is trained on."
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # What follows from the constructor's arguments
 

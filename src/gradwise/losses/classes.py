@@ -119,7 +119,7 @@ class SoftmaxCrossEntropy(ClassLoss):
         """Of labels (N,), in fewer passes than of rows."""
         z = np.ascontiguousarray(prediction.T)  # (classes, N)
         samples = z.shape[1]
-        # Places in the flattened arrays: a look-up takes 0.14 us, by (row, column) 0.84.
+        # Places in the flattened arrays, which `ravel` does not copy: a look-up takes 0.14 us, by (row, column) 0.84.
         numbers, stride = _counted(samples)
         entry = target * stride + numbers
         z = z - np.maximum.reduce(z, axis=0)
@@ -128,10 +128,10 @@ class SoftmaxCrossEntropy(ClassLoss):
 
         def gradient() -> Array:
             p = e / total
-            p.reshape(-1)[entry] -= _ONE
+            p.ravel()[entry] -= _ONE
             return p.T
 
-        return np.log(total) - z.reshape(-1)[entry], gradient
+        return np.log(total) - z.ravel()[entry], gradient
 
     def probabilities(self, prediction: Array) -> Array:
         """softmax(prediction): (N, classes)."""

@@ -29,6 +29,7 @@ from gradwise.kernels import (
     samples,
     shifted,
     ways,
+    wide,
     winograd,
 )
 from gradwise.kernels.checks import all_finite
@@ -82,7 +83,7 @@ def scattered(shares, x, g):
 @contextmanager
 def choosing(**values):
     """Constants by which a convolution's way is chosen; what has been worked out by others is forgotten."""
-    plans = ways.plan, shifted._plan, shifted._products
+    plans = ways._plan, shifted._plan, shifted._products
     for plan in plans:
         plan.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
@@ -227,6 +228,56 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
             np.testing.assert_array_equal(
                 conv.sample_kernel_gradients(x, given, g), np.einsum("nchwkl,nohw->nklco", view, dy)
             )
+
+
+@contextmanager
+def wide_where_it_can_be(threads=2, **values):
+    """A BLAS that packs, of so many threads, and products of all output rows wherever that can be."""
+    with choosing(_TINY=0, _LOW=1) as patch:
+        patch.setattr(blas, "PACKS", True)
+        patch.setattr(library, "threads", lambda: threads)
+        for name, value in {"_ROW": range(1 << 60), "_DEEP": 0, "_PADDED": 1000, **values}.items():
+            patch.setattr(wide, name, value)
+        yield
+
+
+@pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
+@given(
+    st.integers(1, 5), channels, st.integers(1, 4), sides, sides, windows, strides, paddings, st.booleans(),
+    st.sampled_from([1, 200, 1 << 18]), st.integers(0, 99),
+)  # fmt: skip
+def test_convolution_by_wide_products(n, c, o, height, width, window, stride, padding, by_rows_first, near, seed):
+    """However many output rows go together, and however the images lie; strided ones go as before."""
+    g = placed((height, width), window, stride, padding)
+    if g is None:
+        return
+    x, dy = images(n, c, height, width, seed, whole=True), images(n, o, *g.output, seed + 1, whole=True)
+    draw, view = np.random.default_rng(seed), patches(x, g)
+    kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
+    wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
+    lies = from_rows(by_rows(x)) if by_rows_first else x
+    with wide_where_it_can_be(NEAR=near):
+        plan = ways.plan(g, c, o, n, x.dtype)
+        assert ("wide" in (plan.forwards, plan.backwards)) == (stride == (1, 1) and plan.forwards != "pointwise")
+        np.testing.assert_array_equal(conv.convolve(lies, kernel, None, g), wanted)
+        np.testing.assert_array_equal(conv.convolve(lies, kernel, bias, g), wanted + bias[:, None, None])
+        back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
+        np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)
+        for given in (dy, from_rows(by_rows(dy))):
+            gradient = conv.kernel_gradient(lies, given, g)
+            np.testing.assert_array_equal(gradient, np.einsum("nchwkl,nohw->klco", view, dy))
+        small = conv.kernel_gradient(x.astype(np.float32), dy, g)
+        assert small.dtype == conv.convolve(x.astype(np.float32), kernel, bias, g).dtype == np.float64
+
+
+def test_wide_products_are_for_several_threads():
+    g = placed((26, 26), (3, 3), (1, 1), "valid")
+    known = np.dtype(np.float32) in gemm._PRODUCTS
+    for threads, ways_of_it in ((2, {"wide"} if known else {"patches", "shifted"}), (1, {"patches", "shifted"})):
+        with wide_where_it_can_be(threads):
+            plan = ways.plan(g, 16, 16, 8, np.dtype(np.float32))
+            assert {plan.forwards, plan.backwards} <= ways_of_it
+    assert library.threads() >= 1
 
 
 @pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from gradwise.kernels import blas, pointwise, shifted, ways, winograd
+from gradwise.kernels import blas, pointwise, shifted, ways, wide, winograd
 from gradwise.kernels.patches import blocks, joined
 from gradwise.kernels.pixels import write
 from gradwise.kernels.windows import (
@@ -37,6 +37,8 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         return from_rows(_biased(winograd.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), g), bias))
     if plan.forwards == "shifted":
         return from_rows(shifted.convolve(by_rows(x, dtype), kernel.astype(dtype, copy=False), bias, g))
+    if plan.forwards == "wide":
+        return outermost(wide.convolve(images(x), kernel.astype(dtype, copy=False), bias, g, plan.copied))
     if plan.forwards == "joined":
         high = g.output[0] if plan.rows else 1  # a window as high as the image has each row by itself
         z = in_one(innermost(x), kernel, bias, g, (high, 1), dtype)
@@ -135,6 +137,8 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     if plan.backwards == "joined":
         gradient = joined(innermost(x), g)[0].dot(innermost(dy).reshape(filters, -1).T)
         return gradient.reshape(*g.window, channels, filters)
+    if plan.backwards == "wide":
+        return wide.kernel_gradient(images(x), innermost(dy), g, plan.copied)
     if plan.backwards == "shifted":
         return shifted.kernel_gradient(by_rows(x), _rows(images(dy), slice(0, g.output[1])), g)
     total: Array | None = None
@@ -164,7 +168,8 @@ def sample_kernel_gradients(x: Array, dy: Array, g: Geometry) -> Array:
 
 def input_gradient(dy: Array, kernel: Array, g: Geometry) -> Array:
     """Dy (N, O, OH, OW), kernel (kh, kw, C, O) -> (N, C, H, W): the adjoint of `convolve` by its input."""
-    plan = ways.plan(g, *kernel.shape[2:], len(dy), np.result_type(dy, kernel))
+    channels, filters = kernel.shape[2:]
+    plan = ways.plan(g, channels, filters, len(dy), np.result_type(dy, kernel))
     if plan.inputs == "winograd":
         return from_rows(winograd.input_gradient(by_rows(dy), kernel, g))
     if plan.turned is None:

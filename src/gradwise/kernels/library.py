@@ -24,10 +24,23 @@ def function(*names: str) -> Any:
     return None
 
 
+def _own(name: str) -> Any:
+    """OpenBLAS's function of that name, in NumPy's wheels and elsewhere."""
+    return function(*(shape.format(name) for shape in ("scipy_{}64_", "{}64_", "{}")))
+
+
 def core() -> str:
     """The kind of processor whose kernels it runs, such as "SkylakeX" or "Haswell"; "" where it does not say."""
-    ask = function(*(name.format("openblas_get_corename") for name in ("scipy_{}64_", "{}64_", "{}")))
+    ask = _own("openblas_get_corename")
     if ask is None:
         return ""
     ask.restype, ask.argtypes = ctypes.c_char_p, []
     return (ask() or b"").decode("ascii", "replace")
+
+
+_THREADS = _own("openblas_get_num_threads")
+
+
+def threads() -> int:
+    """How many threads may share a product, as it stands; 1 where the library does not say."""
+    return 1 if _THREADS is None else int(_THREADS())

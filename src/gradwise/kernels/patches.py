@@ -42,7 +42,7 @@ def blocks(
                 buffer[top + height :] = 0
             if ones:
                 buffer[:, seen] = 1
-        for j, (padding, inside, of) in enumerate(_columns(g, begin, size)):
+        for j, (padding, inside, of) in enumerate(columns(g, begin, size)):
             target = buffer[top : top + height, j * channels : (j + 1) * channels]  # (H, C, OW', N)
             for part in padding:
                 target[:, :, part] = 0
@@ -63,7 +63,7 @@ def blocks(
 
 
 @lru_cache(maxsize=1024)
-def _columns(g: Geometry, begin: int, size: int) -> list[tuple[list[slice], slice, slice]]:
+def columns(g: Geometry, begin: int, size: int) -> list[tuple[list[slice], slice, slice]]:
     """For each column of the kernel, of `size` output columns from `begin` on: those it sees in the padding, those it
     sees inside the image, and where in the image.
     """

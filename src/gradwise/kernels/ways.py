@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gradwise.kernels import blas, pointwise, shifted, winograd
+from gradwise.kernels import blas, library, pointwise, shifted, wide, winograd
 from gradwise.kernels.windows import Geometry, Pair, bands
 
 # Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
@@ -39,7 +39,7 @@ class Strip(NamedTuple):
     products: list[tuple[slice, Pair]]  # some of those rows, and which rows of the kernel they are multiplied by
 
 
-_Way = Literal["pointwise", "winograd", "shifted", "joined", "patches"]
+_Way = Literal["pointwise", "winograd", "shifted", "wide", "joined", "patches"]
 BY_ROWS = ("winograd", "shifted")  # ways that take images (H, C, W, N), and leave them so
 
 
@@ -55,13 +55,19 @@ class Plan(NamedTuple):
     width: int  # output columns that are worked on at a time
     summed: int  # likewise for the kernel's gradient
     strips: list[Strip]
+    copied: list[wide.Strip]  # likewise, of which each row of the kernel makes one product
     banded: bool  # whether products leave out what lies in the padding
     one: int | None  # the kernel's row behind whose numbers the bias goes, for which all products have one
 
 
-@lru_cache(maxsize=1024)
 def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> Plan:
-    """Looked up, not worked out again: a step of F at batch 8 asks 17 times."""
+    """How it goes: looked up, not worked out again, for a step of F at batch 8 asks 17 times."""
+    return _plan(g, channels, filters, batch, dtype, blas.PACKS and library.threads() > 1)
+
+
+@lru_cache(maxsize=1024)
+def _plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, shared: bool) -> Plan:
+    """`plan`, where BLAS packs what it multiplies and shares it between threads, or not so."""
     kw, (height, columns) = g.window[1], g.output
     width = _width(g, channels, filters, batch)
     copied = kw * channels * min(width, columns) * batch  # numbers of a row's patches
@@ -70,22 +76,25 @@ def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) 
     turned, mixed = _turned(g), filters > channels and winograd.pays(g, channels, filters, dtype)
     lows, highs = zip(*(rows for _, rows in bands(g)), strict=True) if banded else ([0], [1])
     return Plan(
-        _way(g, channels, filters, batch, dtype),
-        _way(g, channels, filters, batch, dtype, backwards=True),
+        _way(g, channels, filters, batch, dtype, shared),
+        _way(g, channels, filters, batch, dtype, shared, backwards=True),
         "winograd" if mixed else "turned" if turned else "places",
         turned,
-        min(behind.output) > 0 and _way(behind, filters, filters, batch, dtype) in BY_ROWS,
+        min(behind.output) > 0 and _way(behind, filters, filters, batch, dtype, shared) in BY_ROWS,
         bool(filters % 16) or min(width, columns) * batch >= _SHORT,
         width,
         # The products are summed: narrow ones, for 32 -> 64 channels, would take 7.2 ms instead of 4.3.
         _width(g, channels, filters, batch, narrow=256),
         _strips(g, max(_LOW, 2 * _NEAR // copied), banded),
+        [(s.rows, s.seen, s.own) for s in _strips(g, max(_LOW, wide.NEAR // copied - g.window[0] + 1), False)],
         banded,
         max(lows) if max(lows) < min(highs) else None,
     )
 
 
-def _way(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool = False) -> _Way:
+def _way(
+    g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, shared: bool, backwards: bool = False
+) -> _Way:
     """The fastest way of a convolution, or of its kernel's gradient."""
     if pointwise.pays(g):
         return "pointwise"
@@ -93,6 +102,8 @@ def _way(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, 
         return "winograd"
     row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch  # multiplications of an output row
     few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
+    if shared and not few and wide.pays(g, channels, filters, batch, dtype, backwards):
+        return "wide"
     if backwards and not few and shifted.pays_backwards(g, channels, filters, batch):
         return "shifted"
     if not backwards and shifted.pays(g, channels, filters, batch, dtype):
@@ -109,8 +120,8 @@ def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _
     column = (g.before[0] + g.image[0] + g.after[0]) * kw * channels * batch  # numbers of its patches
     if small * batch < narrow:
         return _CACHED // column
-    near, wide = -(-g.output[1] * column // _NEAR), g.output[1] * batch // max(_WIDE, narrow)
-    count = max(-(-g.output[1] // small), min(near, wide))
+    near, most = -(-g.output[1] * column // _NEAR), g.output[1] * batch // max(_WIDE, narrow)
+    count = max(-(-g.output[1] // small), min(near, most))
     return -(-g.output[1] // count)
 
 
@@ -143,8 +154,8 @@ def places(g: Geometry) -> list[tuple[_Cut, _Cut, _Cut, Geometry]]:
     see them; the kernel's entries there, turned by 180 degrees; and how those lie on dy, one by one.
     """
     found = []
-    for (rows, above, i, tall), (columns, left, j, wide) in itertools.product(_places(g, 0), _places(g, 1)):
-        window, before, after, image, output = zip(tall, wide, strict=True)
+    for (rows, above, i, tall), (columns, left, j, broad) in itertools.product(_places(g, 0), _places(g, 1)):
+        window, before, after, image, output = zip(tall, broad, strict=True)
         own = Geometry(window, (1, 1), before, after, image, output)
         found.append(((rows, columns), (above, left), (i, j), own))
     return found

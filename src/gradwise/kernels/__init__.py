@@ -19,11 +19,6 @@ np.empty(31 << 20, np.uint8)
 # two of 30 MB networks of up to 120 MB take as long.
 _blocks = [np.empty(size << 20, np.uint8) for size in (4, 31)]
 del _blocks
-# OpenBLAS packs matrices into blocks of 32 MB, and its products fetch ahead what lies behind the packed ones: pages
-# that are not there until a product of this size has been made, and are looked for in vain each time, which on a
-# virtual machine takes long. On an AMD EPYC without AVX-512 (16 x 144) @ (144 x 192) goes from 12 to 28 GFLOP/s, (256 x
-# 256) @ (256 x 256) on one thread from 10 to 36.
-np.ones((128, 384), np.float32).dot(np.ones((384, 384), np.float32))
 
 # NumPy's elementwise functions copy operands through a buffer where several of their contiguous rows would fit into it,
 # 8192 numbers by default: the maximum of two columns of pooling windows, rows of 2304, takes 8.7 us so, and 4.5 with

@@ -12,7 +12,14 @@ from gradwise.typing import Array
 # Whether small matrices are packed before they are multiplied, as large ones are: OpenBLAS leaves that out for
 # x86 processors with AVX-512 (its pull request 3335); of others, and other libraries, it is not known. Rules that
 # differ are measured on such a processor, with OpenBLAS and NumPy told that it has AVX2 only.
-PACKS = library.core() not in ("SkylakeX", "Cooperlake", "SapphireRapids")
+_CORE = library.core()
+PACKS = _CORE not in ("SkylakeX", "Cooperlake", "SapphireRapids")
+# OpenBLAS packs them into blocks of 32 MB, and its products fetch ahead what lies behind: pages that are not there
+# until a product of this size has been made, and are looked for in vain each time, which takes long on a virtual
+# machine. On an AMD EPYC without AVX-512 (16 x 144) @ (144 x 192) goes from 12 to 28 GFLOP/s, (256 x 256) @ (256 x 256)
+# on one thread from 10 to 36; the product itself takes 1 to 2 ms.
+if _CORE:
+    np.ones((128, 384), np.float32).dot(np.ones((384, 384), np.float32))
 # Multiply-adds up to which a product goes as one by OpenBLAS's one thread, unpacked: 95 against 50 GFLOP/s for a
 # convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64. Where it packs, two threads share 500,000 already, and
 # pieces only pack more often: with 1,000,000 there C at 16 takes 1.09 of the time, A at 128 1.10, G at 128 1.08.

@@ -12,9 +12,9 @@ from gradwise.kernels import blas
 # benchmarks' networks at batch 512 549 -> 411 us, E at 1024 73 -> 51, G at 128 800 -> 700; in four parts E at 128 1.25
 # of the time. Inference of G at 256 takes 53 -> 43 ms, of E 3.5 -> 2.9; by 1 << 18 E 1.03 of that, by 1 << 20 1.24.
 # Where BLAS packs, wider products lose less by it, and share more with its second thread: on an AMD EPYC with 512 KB of
-# L2 a step takes by 1,800,000 for F at 128 0.87 of the time, for G 0.86, for E at 1024 0.94, and inference of F at 256
-# 0.86, of G 0.99, of E at 1024 1.06; by 2,600,000 0.87, 0.86, 0.93, 0.86, 0.95 and 1.10.
-_NUMBERS = 1_800_000 if blas.PACKS else 640_000
+# L2 a step takes by 1,300,000 for F at 128 0.90 to 0.94 of the time, G 0.85 to 0.88, for E at 1024 1.01, for D 0.89,
+# inference of F at 256 0.92, of G 0.97, of E at 1024 1.06. By 1,800,000 F at 128 takes 0.87, but peaks at 78 to 86 MB.
+_NUMBERS = 1_300_000 if blas.PACKS else 640_000
 # Samples of which each pixel's numbers begin on a cache line: F at 128, by 32 and not by 43, 0.88 of the time, its
 # inference at 256, by 48 and not by 43, 28.7 -> 25.5 ms.
 _ROW = 16

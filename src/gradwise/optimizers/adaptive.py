@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradwise.optimizers.base import ALL, Optimizer, bounded
+from gradwise.optimizers.base import ALL, Optimizer, bounded, number
 from gradwise.typing import Array, Index
 
 
@@ -47,29 +47,29 @@ class Adam(Optimizer):
         self.weight_decay = weight_decay
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
-        values = parameter[part]
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * values
+            gradient = gradient + self.weight_decay * parameter[part]
         self._descend(path, parameter, gradient, part)
 
     def _descend(self, path: str, parameter: Array, gradient: Array, part: Index) -> None:
-        values = parameter[part]
+        values = parameter if part is ALL else parameter[part]
         mean = self.array("mean", path, parameter, part)
         square = self.array("square", path, parameter, part)
         scratch = gradient - mean
-        scratch *= 1 - self.beta_1
+        dtype = scratch.dtype
+        scratch *= number(1 - self.beta_1, dtype)
         mean += scratch
         self.settle(mean)
         np.multiply(gradient, gradient, out=scratch)
-        scratch *= 1 - self.beta_2
-        square *= self.beta_2
+        scratch *= number(1 - self.beta_2, dtype)
+        square *= number(self.beta_2, dtype)
         square += scratch
         self.settle_squares(square, self.epsilon)
         np.sqrt(square, out=scratch)
-        scratch *= 1 / math.sqrt(1 - self.beta_2**self.steps)
-        scratch += self.epsilon
+        scratch *= number(1 / math.sqrt(1 - self.beta_2**self.steps), dtype)
+        scratch += number(self.epsilon, dtype)
         np.divide(mean, scratch, out=scratch)
-        scratch *= self.learning_rate / (1 - self.beta_1**self.steps)
+        scratch *= number(self.learning_rate / (1 - self.beta_1**self.steps), dtype)
         values -= scratch
 
 

@@ -11,7 +11,7 @@ from gradwise.typing import Array
 
 # Whether small matrices are packed before they are multiplied, as large ones are: OpenBLAS leaves that out for
 # x86 processors with AVX-512 (its pull request 3335); of others, and other libraries, it is not known. Rules that
-# differ are measured on such a processor, with OpenBLAS and NumPy told that it has AVX2 only.
+# differ are measured with OpenBLAS and NumPy told to leave it alone, or on an AMD EPYC that has none.
 _CORE = library.core()
 PACKS = _CORE not in ("SkylakeX", "Cooperlake", "SapphireRapids")
 # OpenBLAS packs them into blocks of 32 MB, and its products fetch ahead what lies behind: pages that are not there

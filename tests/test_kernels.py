@@ -238,7 +238,20 @@ def wide_where_it_can_be(threads=2, **values):
         patch.setattr(library, "threads", lambda: threads)
         for name, value in {"_ROW": range(1 << 60), "_DEEP": 0, "_PADDED": 1000, **values}.items():
             patch.setattr(wide, name, value)
+        patch.setattr(np, "empty", _filled(np.empty))
         yield
+
+
+def _filled(empty):
+    """np.empty, whose numbers are NaN where nobody writes them."""
+
+    def filled(*arguments, **named):
+        array = empty(*arguments, **named)
+        if array.dtype.kind == "f":
+            array[...] = np.nan
+        return array
+
+    return filled
 
 
 @pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")

@@ -81,6 +81,15 @@ def scattered(shares, x, g):
     return total[:, :, top : top + height, left : left + width]
 
 
+def in_whole_numbers(g, n, c, o, seed):
+    """A batch, a cotangent, a kernel and a bias; the batch's windows, the output without the bias, and dL/dx."""
+    x, dy = images(n, c, *g.image, seed, whole=True), images(n, o, *g.output, seed + 1, whole=True)
+    draw, view = np.random.default_rng(seed), patches(x, g)
+    kernel, bias = draw.integers(-5, 5, (*g.window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
+    wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
+    return x, dy, kernel, bias, view, wanted, scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
+
+
 @contextmanager
 def choosing(**values):
     """Constants by which a convolution's way is chosen; what has been worked out by others is forgotten."""
@@ -203,11 +212,7 @@ def test_convolution_without_patches(n, c, o, height, width, window, stride, pad
     g = placed((height, width), window, (stride[0], 1), padding)
     if g is None:
         return
-    x, dy = images(n, c, height, width, seed, whole=True), images(n, o, *g.output, seed + 1, whole=True)
-    draw, view = np.random.default_rng(seed), patches(x, g)
-    kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
-    wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
-    back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
+    x, dy, kernel, bias, view, wanted, back = in_whole_numbers(g, n, c, o, seed)
     with choosing() as patch:
         patch.setattr(blas, "SMALL", 1 + seed * 20)
         patch.setattr(blas, "FEW", 1 + seed * 5)
@@ -265,17 +270,13 @@ def test_convolution_by_wide_products(n, c, o, height, width, window, padding, b
     g = placed((height, width), window, (1, 1), padding)
     if g is None:
         return
-    x, dy = images(n, c, height, width, seed, whole=True), images(n, o, *g.output, seed + 1, whole=True)
-    draw, view = np.random.default_rng(seed), patches(x, g)
-    kernel, bias = draw.integers(-5, 5, (*window, c, o)).astype(float), draw.integers(-5, 5, o).astype(float)
-    wanted = np.einsum("nchwkl,klco->nohw", view, kernel)
+    x, dy, kernel, bias, view, wanted, back = in_whole_numbers(g, n, c, o, seed)
     lies = from_rows(by_rows(x)) if by_rows_first else x
     with wide_where_it_can_be(NEAR=near):
         plan = ways.plan(g, c, o, n, x.dtype)
         assert {plan.forwards, plan.backwards} == ({"pointwise"} if pointwise.pays(g) else {"wide"})
         np.testing.assert_array_equal(conv.convolve(lies, kernel, None, g), wanted)
         np.testing.assert_array_equal(conv.convolve(lies, kernel, bias, g), wanted + bias[:, None, None])
-        back = scattered(np.einsum("nohw,klco->nchwkl", dy, kernel), x, g)
         np.testing.assert_array_equal(conv.input_gradient(dy, kernel, g), back)
         for given in (dy, from_rows(by_rows(dy))):
             gradient = conv.kernel_gradient(lies, given, g)

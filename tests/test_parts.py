@@ -21,6 +21,7 @@ from gradwise import (
     HeUniform,
     Huber,
     LecunNormal,
+    Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     Network,
@@ -175,6 +176,20 @@ def test_optimisers_step_in_place_and_leave_gradients(optimizer):
         optimizer.step(given, {"w": np.ones(3)})
     with pytest.raises(ShapeError, match="has stepped another network"):
         optimizer.step({"w": np.ones(5)}, {"w": np.ones(5)})
+
+
+class Sides(Loss):
+    """The distance to each target, whose gradient is of whole numbers."""
+
+    def vjp(self, prediction, target):
+        return np.abs(prediction - target).sum(axis=1), lambda: np.where(prediction > target, 1, -1)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), Adam(0.5)], ids=["SGD", "Adam"])
+def test_a_loss_may_have_a_gradient_of_integers(optimizer):
+    net = Network([Dense(1)], Sides(), input_shape=1, random_state=0)
+    first = net.train_step(np.ones((2, 1)), np.full((2, 1), 9.0), optimizer)
+    assert net.train_step(np.ones((2, 1)), np.full((2, 1), 9.0), optimizer) < first - 0.9
 
 
 WITH_MEANS = {

@@ -1,6 +1,6 @@
 """Convolution (cross-correlation, as in every network library) and its two gradients, by whichever way is fastest: a
-product of pixels, Winograd's algorithm, shifted views, or patches, of which one batched `matmul` over output rows makes
-the output.
+product of pixels, Winograd's algorithm, shifted views, products of all output rows, or patches, of which one batched
+`matmul` over output rows makes the output.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from gradwise.kernels import blas, gemm
-from gradwise.kernels.windows import Geometry, bands, reach
+from gradwise.kernels.windows import Geometry, bands, spans
 from gradwise.typing import Array, Shape
 
 # Multiplications of a product from which its call is worth the while, for a product takes 0.6 us besides. 16 -> 16
@@ -89,11 +89,11 @@ def _plan(
     a time which of those, how many, from which bytes on in output, kernel and image, and whether it is their first.
     """
     (kh, _), (_, ow), top, stride, columns = g.window, g.output, g.before[0], g.stride[0], g.image[1]
-    pixel, rows, spans = batch * item, max(1, _NEAR // (filters * ow * batch)), _spans(g)
+    pixel, rows, reached = batch * item, max(1, _NEAR // (filters * ow * batch)), spans(g, 1)
     x_row, y_row, numbers = channels * columns * pixel, filters * ow * pixel, kh * channels
     cut = [  # of each product: how many columns, from which on in an output row, the kernel's, from which on in images
         (part.stop - part.start, (first + part.start) * pixel, j, (start + part.start) * pixel)
-        for j, first, last, start in spans
+        for j, first, last, start in reached
         for part in blas.parts(last - first, filters * numbers * (last - first) * batch)
     ]
     sizes: dict[tuple[int, int, int], int] = {}
@@ -105,9 +105,9 @@ def _plan(
                 which = sizes.setdefault((filters, width * batch, (high - low) * channels), len(sizes))
                 by = (j * filters * numbers + low * channels) * item
                 places = begin * y_row + to, by, (begin * stride + low - top) * x_row + of
-                calls.append((which, end - begin, *places, j == spans[0][0]))
+                calls.append((which, end - begin, *places, j == reached[0][0]))
             strips.append((slice(begin, end), calls))
-    return slice(*spans[0][1:3]) if spans else slice(0, 0), list(sizes), strips
+    return slice(*reached[0][1:3]) if reached else slice(0, 0), list(sizes), strips
 
 
 def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
@@ -149,7 +149,7 @@ def _products(
         depth = (high - low) * channels
         for top in range(band.start, band.stop, rows) if depth else ():
             some, begin = slice(top, min(top + rows, band.stop)), (top * stride + low - g.before[0]) * image_row
-            for j, first, last, start in _spans(g):
+            for j, first, last, start in spans(g, 1):
                 numbers = (last - first) * batch
                 for part in blas.parts(numbers, filters * depth * numbers, unit=blas.LINE):
                     arriving = some, slice(None), slice(first * batch + part.start, first * batch + part.stop)
@@ -157,12 +157,3 @@ def _products(
                     shape, place = (some.stop - some.start, part.stop - part.start, depth), begin + start * pixel
                     found.append((arriving, to, shape, place + part.start * item, (stride * image_row, item, row)))
     return found
-
-
-@lru_cache(maxsize=1024)
-def _spans(g: Geometry) -> list[tuple[int, int, int, int]]:
-    """For each column j of the kernel that reaches the image: (j, first, last, start), as `reach` says; the longest
-    first.
-    """
-    spans = [(j, *reach(j, 1, g.before[1], g.image[1], g.output[1])) for j in range(g.window[1])]
-    return sorted([span for span in spans if span[2] > span[1]], key=lambda span: span[1] - span[2])

@@ -99,6 +99,15 @@ def reach(offset: int, stride: int, before: int, size: int, output: int) -> tupl
 
 
 @lru_cache(maxsize=1024)
+def spans(g: Geometry, axis: int) -> list[tuple[int, int, int, int]]:
+    """For each row (axis 0) or column (1) k of the kernel that reaches the image, one by one along that axis: (k,
+    first, last, start), as `reach` says; the longest first.
+    """
+    found = [(k, *reach(k, 1, g.before[axis], g.image[axis], g.output[axis])) for k in range(g.window[axis])]
+    return sorted([span for span in found if span[2] > span[1]], key=lambda span: span[1] - span[2])
+
+
+@lru_cache(maxsize=1024)
 def bands(g: Geometry) -> list[tuple[slice, tuple[int, int]]]:
     """Output rows that see the same rows of the kernel inside the image, and which those are."""
     (kh, _), top, stride, height = g.window, g.before[0], g.stride[0], g.image[0]

@@ -96,7 +96,9 @@ class Layer:
     output_shape: Shape | None = None
 
     def __init_subclass__(cls) -> None:
-        """Give the subclass's own `build`, `vjp` and `forward` the checks that all layers share."""
+        """Give the subclass's own `build`, `vjp` and `forward` the checks that all layers share, and its arrays, which
+        are missing until the layer is built, their error.
+        """
         super().__init_subclass__()
         for kind in ("parameters", "state"):
             names = getattr(cls, kind)

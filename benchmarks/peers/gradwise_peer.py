@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import gradwise as gw
+from gradwise.kernels.context import Computing
 from gradwise.kernels.memory import Aligned
-from gradwise.training.step import Computing
 
 from ..layers import LAYERS
 from ..networks import NETWORKS, data, images

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradwise import files
 from gradwise.errors import DTypeError
 from gradwise.jacobian import LIMIT, per_sample_gradients
+from gradwise.kernels.context import Computing
 from gradwise.layers.base import Layer, generator, positive, sizes
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
@@ -22,7 +23,7 @@ from gradwise.training.batches import Arrays, Batch, is_mapped
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
-from gradwise.training.step import Computing, step
+from gradwise.training.step import step
 from gradwise.typing import Array, RandomState, Shape
 
 
@@ -268,8 +269,8 @@ class Network(Chain):
     def dtype(self) -> np.dtype:
         """The dtype of the parameters, in which data is trained on."""
         found = None
-        for owner, name in self.owners().values():
-            dtype = getattr(owner, name).dtype
+        for parameter in self.held().values():
+            dtype = parameter.dtype
             if dtype is not found:  # dtypes of one kind are one object: asked each step, so no set is made
                 found = dtype if found is None else np.result_type(found, dtype)
         return np.dtype(np.float32) if found is None else found

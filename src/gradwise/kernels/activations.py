@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from gradwise.kernels.blas import column_sums
+from gradwise.kernels.context import computing
 from gradwise.typing import Array, Shape
 
 _FEW = 1 << 14  # numbers of which zeros are kept: of more they take the cache from others
@@ -257,3 +259,23 @@ def softmax(x: Array) -> Array:
     np.exp(y, out=y)
     y /= np.add.reduce(y, axis=1, keepdims=True)
     return y
+
+
+def label_entropy(z: Array, entry: Array) -> tuple[Array, Array, Array]:
+    """Of logits z (classes, N), and their labels' places in it, flattened: the cross-entropy (N,), and the exponentials
+    (classes, N) and their sums (N,) whose quotients are the softmax.
+
+    In training, exponentials are of the differences from the label's own logit, so that the cross-entropy is the
+    logarithm of their sum, and the largest logit need not be looked for: A at 16 takes 0.96 of the time. Where one is so
+    large that they may overflow, from 44 on in float32, their sums say so; elsewhere that would warn.
+    """
+    label = z.ravel()[entry]
+    if computing():
+        e = np.exp(z - label)
+        total = column_sums(e)
+        if math.isfinite(np.vdot(total, total)):
+            return np.log(total), e, total
+    highest = np.maximum.reduce(z, axis=0)
+    e = np.exp(z - highest)
+    total = column_sums(e)
+    return np.log(total) + (highest - label), e, total

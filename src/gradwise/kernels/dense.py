@@ -56,9 +56,9 @@ def _tall(inputs: int, units: int) -> bool:
 
 def forward(x: Array, kernel: Array, bias: Array | None) -> Array:
     """x (N, in), kernel (in, out), bias (out,) -> (N, out), batch innermost in memory, as images are."""
-    work = kernel.size * len(x)
     if blas.PACKS:
-        return _whole(x, kernel, bias).T
+        return _whole(x, kernel, bias)
+    work = kernel.size * len(x)
     if work > _DOTS * _LONG_ROWS and _by_rows(x, kernel):
         z = np.empty((kernel.shape[1], len(x)), np.result_type(x, kernel))  # (out, N)
         for part in blas.parts(len(x), z.size, _DOTS):
@@ -129,8 +129,10 @@ def _product(x: Array, dy: Array, flipped: bool) -> Array:
     work = samples * inputs * units
     if flipped and units <= _FEW_UNITS and inputs * units > _DOTS and samples > _SOME and x.flags.f_contiguous:
         return np.asarray(_product(x, dy, False), order="F")
-    if samples == 1 or not blas.SMALL < work <= blas.SEVERAL:
-        return blas.multiply(dy.T, x).T if flipped else blas.multiply(x.T, dy)
+    if samples == 1:
+        return (dy.T * x).T if flipped else x.T * dy  # 9216 x 128, 380 us, by BLAS 1300
+    if not blas.SMALL < work <= blas.SEVERAL:
+        return dy.T.dot(x).T if flipped else x.T.dot(dy)  # `dot` reaches BLAS 0.6 us sooner than `@`
     gradient = np.empty((inputs, units), np.result_type(x, dy), "F" if flipped else "C")
     rows = np.asarray(dy, order="F" if flipped else "C")
     for part in blas.parts(inputs, work):
@@ -156,15 +158,15 @@ def input_gradient(dy: Array, kernel: Array) -> Array:
 
 
 def _whole(x: Array, kernel: Array, bias: Array | None) -> Array:
-    """`forward`, transposed, by a BLAS that packs whatever it multiplies.
+    """`forward` by a BLAS that packs whatever it multiplies.
 
     784 -> 10, 128 samples, by rows of the batch 23, by its columns 35; 784 -> 80 96 and 112, of 64 samples 65 and 56.
     """
     (inputs, units), samples = kernel.shape, len(x)
     if inputs >= _LONG_ROWS and 3 * units <= 2 * samples:
         z = x.dot(kernel).T
-        return np.ascontiguousarray(z) if bias is None else np.add(z, bias[:, None], order="C", dtype=z.dtype)
+        return (np.ascontiguousarray(z) if bias is None else np.add(z, bias[:, None], order="C", dtype=z.dtype)).T
     z = kernel.T.dot(x.T)
     if bias is not None:
         z += bias[:, None]
-    return z
+    return z.T

@@ -10,12 +10,12 @@ long as it is asked for; where anything of this is other than known, arrays begi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextvars import ContextVar, Token, copy_context
+from contextvars import ContextVar, Token
 from typing import Any
 
 import numpy as np
 
+from gradwise.kernels.context import changed_by
 from gradwise.typing import Array
 
 try:
@@ -32,15 +32,6 @@ _PAIR = 128
 _LARGE = 1024  # numbers from which parameters begin on one, whatever NumPy lets be had
 _NAME = b"mem_handler"  # NumPy's, of a capsule with such a table; a capsule has no copy of it
 _SET, _GET = 304, 305  # PyDataMem_SetHandler and PyDataMem_GetHandler in the table of NumPy 2's C API
-
-
-def changed_by(choose: Callable[[], Any]) -> tuple[ContextVar[Any], Any]:
-    """The context variable that a function sets, and to what; a variable of no meaning where it sets none."""
-    context = copy_context()
-    before = dict(context.items())
-    context.run(choose)
-    changed = ((variable, value) for variable, value in context.items() if before.get(variable) is not value)
-    return next(changed, (ContextVar("none", default=None), None))
 
 
 def _aligned() -> tuple[ContextVar[Any], Any]:

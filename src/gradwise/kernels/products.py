@@ -135,11 +135,9 @@ def _beside(matrices: Sequence[Array]) -> Array:
 
 def subtract(target: Array, share: Array | Product) -> None:
     """target -= share, in place."""
-    if isinstance(share, Product):
-        if gemm.subtract(target, share.left, share.right):
-            return
+    if not isinstance(share, Product):
+        target -= share
+    elif not gemm.subtract(target, share.left, share.right):
         for part, block in share.blocks(target):
             values = target[part]
             values -= block
-    else:
-        target -= share

@@ -22,7 +22,7 @@ A 44 -> 40 us, B 69 -> 61, C 165 -> 146.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from gradwise.typing import Array
 Judge = Callable[[Array], Array]
 Forward = Callable[[Array], Array]
 Sweep = Callable[[Array, np.random.Generator | None, Judge], dict[str, Array]]
+Held = Callable[[], dict[str, Array]]
 
 
 # What the lines call their own; their arrays are a0, a1, ...
@@ -175,6 +176,14 @@ def training(layers: Sequence[Any], tables: Sequence[Mapping[str, str]], learnin
         if kept[index + 1]:
             program.line(f"del a{index + 1}")
     program.line("return gradients")
+    return program.made()
+
+
+def lookup(slots: Iterable[tuple[str, Layer, str]]) -> Held:
+    """() -> path -> array, of (path, the layer that has it, its name there)."""
+    program = _Program("def program():")
+    entries = [f"{path!r}: {program.name(owner, f'layer{at}')}.{name}" for at, (path, owner, name) in enumerate(slots)]
+    program.line(f"return {{{', '.join(entries)}}}")
     return program.made()
 
 

@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
-from gradwise.kernels.activations import log_softmax, softmax
-from gradwise.kernels.blas import column_sums
+from gradwise.kernels.activations import label_entropy, log_softmax, softmax
 from gradwise.losses.base import Gradient, Loss, batch_shape, check_smoothing
 from gradwise.typing import Array, Shape
 
+_LABELS = np.dtype(np.intp)
 _ONE = np.ones((), np.float32)  # 0.2 us sooner than Python's, and of no effect on the dtype
 _FEW = 64  # labels, of so many classes, that are looked at as Python's integers: 16 of them 0.3 us, by a reduction 1.25
 
@@ -34,7 +34,7 @@ class ClassLoss(Loss):
                     f"{self!r} takes integer labels, or rows (N, {classes}), but got {target.dtype} of shape (N,)."
                     " Whole numbers become labels by y.astype(int)."
                 )
-            labels = target.astype(np.intp, copy=False)
+            labels = target if target.dtype is _LABELS else target.astype(_LABELS, copy=False)
             if not _all_below(labels, classes):
                 raise DataError(
                     f"{self!r} takes labels from 0 to {classes - 1}, for {classes} outputs,"
@@ -122,16 +122,14 @@ class SoftmaxCrossEntropy(ClassLoss):
         # Places in the flattened arrays, which `ravel` does not copy: a look-up takes 0.14 us, by (row, column) 0.84.
         numbers, stride = _counted(samples)
         entry = target * stride + numbers
-        z = z - np.maximum.reduce(z, axis=0)
-        e = np.exp(z)
-        total = column_sums(e)  # (N,)
+        values, e, total = label_entropy(z, entry)
 
         def gradient() -> Array:
             p = e / total
             p.ravel()[entry] -= _ONE
             return p.T
 
-        return np.log(total) - z.ravel()[entry], gradient
+        return values, gradient
 
     def probabilities(self, prediction: Array) -> Array:
         """softmax(prediction): (N, classes)."""

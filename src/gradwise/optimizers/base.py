@@ -94,9 +94,8 @@ class Optimizer:
     def _check(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         """Refuse gradients that do not fit."""
         for path, parameter in parameters.items():
-            gradient = gradients.get(path)
-            if gradient is None or gradient.shape != parameter.shape:
-                came = "none" if gradient is None else str(gradient.shape)
+            if path not in gradients or gradients[path].shape != parameter.shape:
+                came = gradients[path].shape if path in gradients else "none"
                 raise ShapeError(
                     repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
                 )

@@ -44,8 +44,11 @@ class SGD(Optimizer):
         self.weight_decay = weight_decay
 
     def factor(self) -> float | None:
-        own = type(self).update is not SGD.update or type(self).step is not Optimizer.step
-        return None if own or self.momentum or self.weight_decay or self.clip_norm else self.learning_rate
+        if self.momentum or self.weight_decay or self.clip_norm:
+            return None
+        kind = type(self)
+        plain = kind is SGD or (kind.update is SGD.update and kind.step is Optimizer.step)
+        return self.learning_rate if plain else None
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
         values = parameter if part is ALL else parameter[part]

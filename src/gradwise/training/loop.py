@@ -13,6 +13,7 @@ import numpy as np
 
 from gradwise import metrics as metric
 from gradwise.errors import ArgumentError, NonFiniteError, ShapeError
+from gradwise.kernels.context import Computing
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
@@ -22,7 +23,7 @@ from gradwise.training.diagnosis import finite_parameters
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
 from gradwise.training.progress import Progress
-from gradwise.training.step import Computing, step
+from gradwise.training.step import step
 from gradwise.typing import Array
 
 Metric = Callable[[Array, Array], Array]

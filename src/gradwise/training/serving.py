@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradwise.kernels.context import Computing
 from gradwise.kernels.products import subtract
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.training.batches import Batch
 from gradwise.training.shared import LOSS, MESSAGE, NEWS, SAME, STEP, Block, Factors, Line, Spec, keep, tell
-from gradwise.training.step import Computing, gradients
+from gradwise.training.step import gradients
 from gradwise.typing import Array
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextvars import Token
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from gradwise.errors import ArgumentError, NonFiniteError
-from gradwise.kernels import BUFFER
 from gradwise.kernels.blas import column_sums
-from gradwise.kernels.memory import Aligned, changed_by
+from gradwise.kernels.memory import Aligned
 from gradwise.kernels.samples import together
 from gradwise.layers.backwards import collect
 from gradwise.layers.containers import Chain
@@ -24,29 +22,6 @@ from gradwise.training.diagnosis import first_not_finite
 from gradwise.typing import Array, Index
 
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
-
-
-def _choose() -> None:
-    np.seterr(all="ignore")
-    np.setbufsize(BUFFER)
-
-
-_VARIABLE, _VALUE = changed_by(_choose)
-
-
-class Computing:
-    """The context training runs in: what is not finite is an error of its own, not a warning, and buffers are small.
-
-    Setting the variable itself takes 0.4 us a step, np.errstate and np.setbufsize 2.
-    """
-
-    __slots__ = ("_before",)
-
-    def __enter__(self) -> None:
-        self._before: Token[Any] = _VARIABLE.set(_VALUE)
-
-    def __exit__(self, *error: object) -> None:
-        _VARIABLE.reset(self._before)
 
 
 Found = tuple[float, Array, dict[str, Array]]
@@ -125,8 +100,9 @@ def descend(
     multiplied : whether the scale has the optimiser's factor in it.
     where : the parts of parameters that gradients are of, for those of which they are of a part.
     """
-    owners = network.owners(look=False)  # the gradients' sweep has just looked
-    parameters = {path: getattr(*owners[path]) for path in found}
+    parameters = network.held(look=False)  # the gradients' sweep has just looked
+    if len(parameters) > len(found):
+        parameters = {path: parameters[path] for path in found}
     for path, part in where.items():
         parameters[path] = parameters[path][part]
     if multiplied:

@@ -266,8 +266,8 @@ def label_entropy(z: Array, entry: Array) -> tuple[Array, Array, Array]:
     (classes, N) and their sums (N,) whose quotients are the softmax.
 
     In training, exponentials are of the differences from the label's own logit, so that the cross-entropy is the
-    logarithm of their sum, and the largest logit need not be looked for: A at 16 takes 0.96 of the time. Where one is so
-    large that they may overflow, from 44 on in float32, their sums say so; elsewhere that would warn.
+    logarithm of their sum, and the largest logit need not be looked for: A at 16 takes 0.96 of the time. Where one is
+    so large that they may overflow, from 44 on in float32, their sums say so; elsewhere that would warn.
     """
     label = z.ravel()[entry]
     if computing():

@@ -17,6 +17,7 @@ from gradwise.layers.backwards import collect
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
+from gradwise.optimizers.base import number
 from gradwise.training.batches import Batch
 from gradwise.training.diagnosis import first_not_finite
 from gradwise.typing import Array, Index
@@ -73,7 +74,7 @@ def _gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generato
         if not math.isfinite(total):
             raise NonFiniteError(f"the loss is {total}: {first_not_finite(network, loss, batch)}")
         if weight is None:
-            return gradient() * scale
+            return gradient() * number(scale, prediction.dtype)
         share = (weight * scale).astype(prediction.dtype)
         return gradient() * share.reshape(-1, *[1] * (prediction.ndim - 1))
 

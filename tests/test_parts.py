@@ -37,6 +37,7 @@ from gradwise import (
     metrics,
 )
 from gradwise.errors import ArgumentError, DataError, DTypeError, ShapeError
+from gradwise.kernels.context import Computing
 from gradwise.kernels.products import Product
 from gradwise.optimizers import Optimizer, base
 from gradwise.training.loop import Means
@@ -55,6 +56,38 @@ def test_softmax_cross_entropy_by_hand():
     smooth = SoftmaxCrossEntropy(label_smoothing=0.3)
     np.testing.assert_allclose(smooth.forward(LOGITS, LABELS), smooth.forward(LOGITS, rows))
     np.testing.assert_allclose(smooth.gradient(LOGITS, LABELS), p - (0.7 * rows + 0.1))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0, 60.0, 1000.0])
+def test_softmax_cross_entropy_in_training_is_the_same(spread, dtype):
+    """By differences from the label's logit, whose exponentials overflow where the loss is large."""
+    draw = np.random.default_rng(0)
+    logits = (draw.uniform(-1, 1, (40, 7)) * spread).astype(dtype)
+    labels = draw.integers(0, 7, 40)
+    wide = logits.astype(np.longdouble)
+    e = np.exp(wide - wide.max(axis=1, keepdims=True))
+    picked = wide[np.arange(40), labels] - wide.max(axis=1)
+    wanted, p = np.log(e.sum(axis=1)) - picked, e / e.sum(axis=1, keepdims=True)
+    near = {"rtol": 4 * np.finfo(dtype).eps, "atol": 4 * np.finfo(dtype).eps * max(spread, 1)}
+    for context in (contextlib.nullcontext(), Computing()):
+        with context:
+            values, gradient = SoftmaxCrossEntropy().vjp(logits, labels)
+            found = gradient()
+        assert (values.dtype, found.dtype) == (dtype, dtype)
+        np.testing.assert_allclose(values, wanted, **near)
+        np.testing.assert_allclose(found, p - np.eye(7)[labels], **near)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_softmax_cross_entropy_in_training_hides_nothing(bad):
+    for place in (0, 1):  # of the label, and of another
+        logits = np.zeros((2, 3), np.float32)
+        logits[1, place] = bad
+        with Computing():
+            values = SoftmaxCrossEntropy().vjp(logits, np.array([0, 0]))[0]
+        assert np.isfinite(values[1]) == (bad == -np.inf and place == 1)
+        np.testing.assert_allclose(values[0], np.log(3), rtol=1e-6)
 
 
 def test_cross_entropy_has_its_eps():

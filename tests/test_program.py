@@ -188,6 +188,26 @@ def test_what_is_frozen_between_two_sweeps_has_no_gradient(name):
     assert again.keys() == whole.keys()
 
 
+@pytest.mark.parametrize("name", CHAINS)
+def test_what_is_held_are_the_parameters_as_they_stand(name):
+    net = chain(name)
+
+    def look():
+        held, arrays = net.held(), net.arrays()
+        assert held.keys() == arrays.keys()
+        assert all(held[path] is array for path, array in arrays.items())
+        return held
+
+    first = look()
+    for owner, attribute in net.owners().values():
+        setattr(owner, attribute, getattr(owner, attribute) * 2)
+    second = look()
+    assert not any(second[path] is array for path, array in first.items())
+    for index, layer in enumerate(net.layers):
+        net.layers[index] = copy.deepcopy(layer)
+        look()
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_of_a_network_that_has_trained_trains_itself(copied):
     net = Network([Dense(4), ReLU(), Dense(3)], SoftmaxCrossEntropy(), input_shape=5, random_state=0)

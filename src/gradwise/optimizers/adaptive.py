@@ -28,6 +28,7 @@ class Adam(Optimizer):
 
     kinds = ("mean", "square")
     by_parts = True
+    elementwise = True
 
     def __init__(
         self,
@@ -65,11 +66,12 @@ class Adam(Optimizer):
         square *= number(self.beta_2, dtype)
         square += scratch
         self.settle_squares(square, self.epsilon)
+        # What the root is corrected by is put to epsilon and to the learning rate: a pass less.
+        root = math.sqrt(1 - self.beta_2**self.steps)
         np.sqrt(square, out=scratch)
-        scratch *= number(1 / math.sqrt(1 - self.beta_2**self.steps), dtype)
-        scratch += number(self.epsilon, dtype)
+        scratch += number(self.epsilon * root, dtype)
         np.divide(mean, scratch, out=scratch)
-        scratch *= number(self.learning_rate / (1 - self.beta_1**self.steps), dtype)
+        scratch *= number(self.learning_rate * root / (1 - self.beta_1**self.steps), dtype)
         values -= scratch
 
 
@@ -78,6 +80,8 @@ class AdamW(Adam):
 
     Parameters as in `Adam`; each step first takes learning_rate * weight_decay of the parameter away.
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class RMSprop(Optimizer):
 
     kinds = ("square", "velocity", "mean")
     by_parts = True
+    elementwise = True
 
     def __init__(
         self,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradwise import config
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.kernels.products import Product, subtract
+from gradwise.optimizers.joined import Joined, small
 from gradwise.typing import Array, Index
 
 ALL = slice(None)
+_JOINED = ""  # the path of small parameters that are stepped as one
 # Processors take up to 40 times as long for numbers below the smallest normal one, and a running mean ends among them
 # where its gradients are 0 from some step on, as those of a unit that no sample reaches: 0.9 of 5.6e-45 is 5.6e-45. So
 # every so many steps what is below _LEFT times the smallest normal number becomes 0; in as many steps a mean of 0.9
@@ -60,10 +62,14 @@ class Optimizer:
         How many steps were taken.
     by_parts : bool
         Class level: whether `update` takes `part`, and can step a part of a parameter by itself.
+    elementwise : bool
+        Class level: whether `update` steps each number by itself, whatever it is of: then small parameters may come as
+        one, under a path of no parameter.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
     by_parts: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = False
 
     learning_rate: float
     clip_norm: float | None
@@ -76,6 +82,17 @@ class Optimizer:
         self.clip_norm = clip_norm
         self.steps = 0
         self.state: dict[str, dict[str, Array]] = {kind: {} for kind in self.kinds}
+        self._joined: Joined | None = None
+
+    def __init_subclass__(cls) -> None:
+        """What a base class says of its own `update` need not hold for the subclass's."""
+        super().__init_subclass__()
+        if "elementwise" not in cls.__dict__ and not {"update", "array"}.isdisjoint(cls.__dict__):
+            cls.elementwise = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: the arrays that are parts of rows become arrays by themselves."""
+        return self.__dict__ | {"_joined": None}
 
     def factor(self) -> float | None:
         """The number that a step multiplies each gradient with before it is subtracted, where it does nothing else.
@@ -111,7 +128,10 @@ class Optimizer:
         self._check(parameters, gradients)
         scale = self._clip(parameters, gradients) if self.clip_norm is not None else 1.0
         self.steps += 1
+        joined = self._step_joined(parameters, gradients, scale) if self.elementwise else ()
         for path, parameter in parameters.items():
+            if path in joined:
+                continue
             gradient = gradients[path]
             if isinstance(gradient, Product) and not self.by_parts:
                 gradient = np.asarray(gradient)
@@ -121,6 +141,20 @@ class Optimizer:
                 self.update_by_product(path, parameter, gradient)
             else:
                 self.update(path, parameter, gradient)
+
+    def _step_joined(
+        self, parameters: Mapping[str, Array], gradients: Mapping[str, Array], scale: float
+    ) -> Mapping[str, Array]:
+        """Step the small parameters as one; which they are."""
+        some = small(parameters, gradients)
+        if len(some) < 2:
+            return {}
+        if self._joined is None or not self._joined.holds(some, self.state):
+            self._joined = Joined(some)
+        self._joined.fill(gradients, scale)
+        self.update(_JOINED, self._joined.values, self._joined.gradient)
+        self._joined.spread()
+        return some
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:
         """Change one parameter, or `part` of it, in place; `gradient`, of that part, must not be changed."""
@@ -134,6 +168,8 @@ class Optimizer:
     def array(self, kind: str, path: str, parameter: Array, part: Index = ALL) -> Array:
         """This optimiser's own array of that kind for that parameter, or that part of it; zeros at first."""
         arrays = self.state[kind]
+        if path is _JOINED and self._joined is not None:
+            return self._joined.array(kind, arrays, self.array)
         found = arrays.get(path)
         if found is None:
             found = arrays[path] = np.zeros_like(parameter)

@@ -25,6 +25,7 @@ class SGD(Optimizer):
 
     kinds = ("velocity",)
     by_parts = True
+    elementwise = True
 
     def __init__(
         self,

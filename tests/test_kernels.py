@@ -242,7 +242,7 @@ def wide_where_it_can_be(threads=2, **values):
     with choosing(_TINY=0, _LOW=1) as patch:
         patch.setattr(blas, "PACKS", True)
         patch.setattr(library, "threads", lambda: threads)
-        for name, value in {"_ROW": range(1 << 60), "_DEEP": 0, "_PADDED": 1000, **values}.items():
+        for name, value in {"_ROW": 0, "_SHARED": 1 << 60, "_DEEP": 0, "_PADDED": 1000, **values}.items():
             patch.setattr(wide, name, value)
         patch.setattr(np, "empty", _filled(np.empty))
         yield
@@ -295,6 +295,25 @@ def test_wide_products_are_for_several_threads():
             apart = placed((26, 26), (3, 3), (2, 2), "valid")
             assert ways.plan(apart, 16, 16, 8, np.dtype(np.float32)).forwards == "patches"
     assert library.threads() >= 1
+
+
+@pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
+@pytest.mark.parametrize(
+    ("channels", "filters", "samples", "side", "forwards"),
+    [
+        (16, 16, 8, 84, "wide"),
+        (16, 16, 8, 88, "shifted"),  # a row by a column of the kernel is for two threads
+        (16, 16, 32, 22, "wide"),  # but not by those that see the padding
+        (3, 16, 256, 32, "wide"),  # it would not go by columns
+        (16, 16, 2, 26, "patches"),
+    ],
+)
+def test_products_that_two_threads_do_not_share_are_wide(channels, filters, samples, side, forwards):
+    g = placed((side, side), (3, 3), (1, 1), "same")
+    with choosing() as patch:
+        patch.setattr(blas, "PACKS", True)
+        patch.setattr(library, "threads", lambda: 2)
+        assert ways.plan(g, channels, filters, samples, np.dtype(np.float32)).forwards == forwards
 
 
 @pytest.mark.skipif(not gemm._PRODUCTS, reason="NumPy's BLAS is not called by itself here")
@@ -844,10 +863,12 @@ def test_sums_of_columns(shape, order):
 # Which samples go together
 
 
-@given(st.integers(1, 3000), st.integers(1, 1 << 23), st.integers(0, 1 << 27), st.sampled_from([640_000, 1_300_000]))
-def test_samples_go_together_in_sixteens_or_few(count, largest, weights, numbers):
+@given(st.integers(1, 3000), st.integers(1, 1 << 23), st.integers(0, 1 << 27), st.booleans())
+def test_samples_go_together_in_sixteens_or_few(count, largest, weights, packs):
+    numbers, most = (1_300_000, 3_300_000) if packs else (640_000, 1_650_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "_NUMBERS", numbers)
+        patch.setattr(samples, "_MOST", most)
         rows = together(count, largest, weights)
     sizes, starts = [part.stop - part.start for part in rows], [part.start for part in rows]
     assert starts == [sum(sizes[:k]) for k in range(len(sizes))]
@@ -856,7 +877,7 @@ def test_samples_go_together_in_sixteens_or_few(count, largest, weights, numbers
         first = sizes[0]
         assert first % 16 == 0 or first in (8, 4, 2)
         assert all(start % min(first, 16) == 0 for start in starts)
-        assert first == 2 or first * largest <= max(1_650_000, min(weights // 2, 10_000_000))
+        assert first == 2 or first * largest <= max(most, min(weights // 2, 10_000_000))
         assert 2 * (first + 16) * largest > max(numbers, min(weights // 2, 10_000_000))  # they are not many more
         assert min(sizes) > 0
 

@@ -38,16 +38,13 @@ _SWEPT = 1 << 18
 _Call = tuple[int, int, int, int, int, bool]
 
 
-def pays(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> bool:
-    """Whether this is faster than copying windows."""
+def pays(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool) -> bool:
+    """Whether this is faster than copying windows; `backwards`, for the kernel's gradient."""
+    if backwards:
+        long = g.output[1] * batch >= _LONG
+        return long and g.stride[1] == 1 and g.window[0] * channels in _SEEN and filters <= _FILTERS
     work = filters * g.window[0] * channels * g.output[1] * batch
     return g.stride[1] == 1 and filters < _MANY * channels and work >= _LEAST and gemm.known(dtype)
-
-
-def pays_backwards(g: Geometry, channels: int, filters: int, batch: int) -> bool:
-    """Whether this is faster for the kernel's gradient."""
-    long = g.output[1] * batch >= _LONG
-    return long and g.stride[1] == 1 and g.window[0] * channels in _SEEN and filters <= _FILTERS
 
 
 def row_of(bias: Array, y: Array) -> Array:

@@ -103,13 +103,12 @@ def _way(
         return "winograd"
     row = g.window[0] * g.window[1] * channels * filters * g.output[1] * batch  # multiplications of an output row
     few = row <= _TINY and row * g.output[0] <= blas.SMALL  # all windows go into one product
-    if shared and not few and wide.pays(g, channels, filters, batch, dtype, backwards):
+    if few:
+        return "joined"
+    by_columns = shifted.pays(g, channels, filters, batch, dtype, backwards)
+    if shared and wide.pays(g, channels, filters, batch, dtype, by_columns, backwards):
         return "wide"
-    if backwards and not few and shifted.pays_backwards(g, channels, filters, batch):
-        return "shifted"
-    if not backwards and shifted.pays(g, channels, filters, batch, dtype):
-        return "shifted"
-    return "joined" if few else "patches"
+    return "shifted" if by_columns else "patches"
 
 
 def _width(g: Geometry, channels: int, filters: int, batch: int, narrow: int = _NARROW) -> int:

@@ -19,10 +19,16 @@ from gradwise.kernels.patches import columns
 from gradwise.kernels.windows import Geometry, spans
 from gradwise.typing import Array, Shape
 
-# Multiplications of an output row for which this is faster. A step of six convolutions of 16 channels, on 28 x 28 and
+# Multiplications of an output row from which this is faster. A step of six convolutions of 16 channels, on 28 x 28 and
 # less, takes by it at batch 2, 110,000 and less, 1.09 of the time, at 8 0.87, at 16 0.72, inference 1.14, 0.97 and
-# 0.78; batch 32, 1.8 million, goes by rows.
-_ROW = range(200_000, 1_400_001)
+# 0.78.
+_ROW = 200_000
+# Multiplications of a product that OpenBLAS shares between two threads. From there on it is better to go by columns of
+# the kernel, where that can be: 16 -> 16 channels, 8 samples of 84 x 84, 510,000 for a row and a column, forwards, the
+# input's gradient and the kernel's 0.93, 0.57 and 0.67 of the time, of 88 x 88, 530,000, 1.13, 1.12 and 1.09; 32 of
+# 22 x 22 with padding 0.79, 0.80 and 0.77, 16 of 44 x 44 1.15, 1.18 and 1.11. It cannot with few channels and many
+# filters: 3 -> 16, 64 of 32 x 32, forwards 0.66, 256 0.81; 8 -> 24, 128 of 28 x 28, 0.71, the kernel's gradient 0.98.
+_SHARED = 1 << 19
 # Numbers of a row of a window from which the kernel's gradient is: 3 -> 16 channels on 32 x 32, batch 32, 9 of them,
 # 0.86 of the time in quiet minutes, 1.5 in others; 8 -> 8 on 28 x 28 0.84 to 0.94.
 _DEEP = 24
@@ -34,14 +40,20 @@ NEAR = 1 << 19  # numbers that are copied for the output rows of one product; 1 
 Strip = tuple[slice, slice, Geometry]  # output rows, the rows of the image that they see, and the one on the other
 
 
-def pays(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, backwards: bool) -> bool:
-    """Whether this is faster than products of an output row, by two threads that pack; `backwards`, of the kernel's
-    gradient.
+def pays(
+    g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype, by_columns: bool, backwards: bool
+) -> bool:
+    """Whether this is faster than products of an output row, by two threads that pack.
+
+    by_columns : whether those would be of columns of the kernel.
+    backwards : whether it is about the kernel's gradient.
     """
-    deep = g.window[1] * channels
-    row = g.window[0] * deep * filters * g.output[1] * batch
-    padded = g.output[0] > _PADDED * g.image[0]
-    return g.stride == (1, 1) and not padded and row in _ROW and gemm.known(dtype) and not (backwards and deep < _DEEP)
+    (kh, kw), numbers = g.window, channels * filters * batch
+    if g.stride != (1, 1) or g.output[0] > _PADDED * g.image[0] or not gemm.known(dtype):
+        return False
+    narrow = min((last - first for _, first, last, _ in spans(g, 1)), default=0)
+    shared = by_columns and kh * numbers * narrow >= _SHARED
+    return kh * kw * numbers * g.output[1] >= _ROW and not shared and not (backwards and kw * channels < _DEEP)
 
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry, strips: Sequence[Strip]) -> Array:

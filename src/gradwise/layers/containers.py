@@ -177,12 +177,14 @@ class Chain(Layer):
         the user's to change. How often there was something to forget.
         """
         layers, known = self.layers, self._known
-        changed = len(layers) != len(known) or not all(map(operator.is_, layers, known))
-        if changed:
+        same = len(layers) == len(known) and all(map(operator.is_, layers, known))
+        if same and not self._chains:
+            return self._changes
+        if not same:
             self._known = list(layers)
             self._chains = [layer for layer in layers if isinstance(layer, Chain)]
-        inside = sum([chain._refresh() for chain in self._chains]) if self._chains else 0
-        if changed or inside != self._inside:
+        inside = sum(chain._refresh() for chain in self._chains)
+        if not same or inside != self._inside:
             self._forget()
             self._all = list(_inside(self))
             self._arrange()

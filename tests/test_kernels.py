@@ -241,8 +241,9 @@ def wide_where_it_can_be(threads=2, **values):
     """A BLAS that packs, of so many threads, and products of all output rows wherever that can be."""
     with choosing(_TINY=0, _LOW=1) as patch:
         patch.setattr(blas, "PACKS", True)
+        patch.setattr(blas, "SHARED", 1 << 60)
         patch.setattr(library, "threads", lambda: threads)
-        for name, value in {"_ROW": 0, "_SHARED": 1 << 60, "_DEEP": 0, "_PADDED": 1000, **values}.items():
+        for name, value in {"_ROW": 0, "_DEEP": 0, "_PADDED": 1000, **values}.items():
             patch.setattr(wide, name, value)
         patch.setattr(np, "empty", _filled(np.empty))
         yield
@@ -560,10 +561,10 @@ def test_normal_distribution_function():
 @given(
     st.integers(1, 5), channels, st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), windows, strides, paddings,
     st.sampled_from([(1, 2), (2, 2), (3, 2), (2, 3), (1, 3)]), st.sampled_from([1, 40, 300, 1 << 18]),
-    st.sampled_from([0, 16_000]), st.booleans(), st.booleans(), st.integers(0, 99),
+    st.sampled_from([0, 16_000]), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 99),
 )  # fmt: skip
 def test_convolution_with_pooling(
-    n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, relu, ties, seed
+    n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, shared, relu, ties, seed
 ):
     """The same numbers as one after the other, in pieces of any size, also where a maximum stands in several places."""
     g = placed((height, width), window, stride, padding)
@@ -583,6 +584,8 @@ def test_convolution_with_pooling(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pooled, "_CACHED", cached)
         patch.setattr(pooled, "_TINY", tiny)
+        patch.setattr(blas, "shares", lambda: shared)
+        pooled._few.cache_clear()
         found, winners = pooled.convolve(x, kernel, bias, g, p, relu, True)
         np.testing.assert_allclose(found, y, atol=1e-12)
         np.testing.assert_allclose(pooled.convolve(x, kernel, bias, g, p, relu, False)[0], found, atol=1e-12)
@@ -591,6 +594,8 @@ def test_convolution_with_pooling(
         np.testing.assert_allclose(by_bias, arriving.sum(axis=(0, 2, 3)), atol=1e-11)
         back = pooled.input_gradient(dy, kernel, winners, g, p)
         np.testing.assert_allclose(back, conv.input_gradient(before, kernel, g), atol=1e-11)
+    assert shared <= all(won.piece.joined for won in winners)
+    pooled._few.cache_clear()
 
 
 def test_convolution_with_pooling_is_for_few_channels():

@@ -20,6 +20,8 @@ PACKS = _CORE not in ("SkylakeX", "Cooperlake", "SapphireRapids")
 # on one thread from 10 to 36; the product itself takes 1 to 2 ms.
 if _CORE:
     np.ones((128, 384), np.float32).dot(np.ones((384, 384), np.float32))
+# Multiply-adds from which it shares a product between two threads, where it packs; for it asks 1 << 18 of each.
+SHARED = 1 << 19
 # Multiply-adds up to which a product goes as one by OpenBLAS's one thread, unpacked: 95 against 50 GFLOP/s for a
 # convolution of 16 -> 16 channels, 100 against 75 for 32 -> 64. Where it packs, two threads share 500,000 already, and
 # pieces only pack more often: with 1,000,000 there C at 16 takes 1.09 of the time, A at 128 1.10, G at 128 1.08.
@@ -31,6 +33,11 @@ SEVERAL = 2_500_000
 # Numbers of a cache line, where they have 4 bytes. Sums along rows, (16 x 664) @ (664 x 48), take 1.5 times as long
 # where both factors begin between two lines: a kernel's gradient of 20 x 84, 16 samples, 54 -> 44 ns a pixel of one.
 LINE = 16
+
+
+def shares() -> bool:
+    """Whether it packs what it multiplies, and several threads may share that: products are best wide enough then."""
+    return PACKS and library.threads() > 1
 
 
 def parts(size: int, work: int, limit: int | None = None, unit: int = 1) -> tuple[slice, ...]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from gradwise.kernels import blas, library, pointwise, shifted, wide, winograd
+from gradwise.kernels import blas, pointwise, shifted, wide, winograd
 from gradwise.kernels.windows import Geometry, Pair, bands
 
 # Multiplications of an output row up to which all rows are copied for one product, if that is a small one: 1 -> 32
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 def plan(g: Geometry, channels: int, filters: int, batch: int, dtype: np.dtype) -> Plan:
     """How it goes: looked up, not worked out again, for a step of F at batch 8 asks 17 times."""
-    return _plan(g, channels, filters, batch, dtype, blas.PACKS and library.threads() > 1)
+    return _plan(g, channels, filters, batch, dtype, blas.shares())
 
 
 @lru_cache(maxsize=1024)

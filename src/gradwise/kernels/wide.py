@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gradwise.kernels import gemm
+from gradwise.kernels import blas, gemm
 from gradwise.kernels.patches import columns
 from gradwise.kernels.windows import Geometry, spans
 from gradwise.typing import Array, Shape
@@ -23,12 +23,11 @@ from gradwise.typing import Array, Shape
 # less, takes by it at batch 2, 110,000 and less, 1.09 of the time, at 8 0.87, at 16 0.72, inference 1.14, 0.97 and
 # 0.78.
 _ROW = 200_000
-# Multiplications of a product that OpenBLAS shares between two threads. From there on it is better to go by columns of
-# the kernel, where that can be: 16 -> 16 channels, 8 samples of 84 x 84, 510,000 for a row and a column, forwards, the
-# input's gradient and the kernel's 0.93, 0.57 and 0.67 of the time, of 88 x 88, 530,000, 1.13, 1.12 and 1.09; 32 of
-# 22 x 22 with padding 0.79, 0.80 and 0.77, 16 of 44 x 44 1.15, 1.18 and 1.11. It cannot with few channels and many
-# filters: 3 -> 16, 64 of 32 x 32, forwards 0.66, 256 0.81; 8 -> 24, 128 of 28 x 28, 0.71, the kernel's gradient 0.98.
-_SHARED = 1 << 19
+# Where products of an output row by a column of the kernel are for two threads, those are better: 16 -> 16 channels, 8
+# samples of 84 x 84, 510,000 multiplications, forwards, the input's gradient and the kernel's 0.93, 0.57 and 0.67 of
+# the time, of 88 x 88, 530,000, 1.13, 1.12 and 1.09; 32 of 22 x 22 with padding 0.79, 0.80 and 0.77, 16 of 44 x 44
+# 1.15, 1.18 and 1.11. Few channels to many filters do not go by columns: 3 -> 16, 64 of 32 x 32, forwards 0.66, 256
+# 0.81, 8 -> 24, 128 of 28 x 28, 0.71 and the kernel's gradient 0.98.
 # Numbers of a row of a window from which the kernel's gradient is: 3 -> 16 channels on 32 x 32, batch 32, 9 of them,
 # 0.86 of the time in quiet minutes, 1.5 in others; 8 -> 8 on 28 x 28 0.84 to 0.94.
 _DEEP = 24
@@ -52,7 +51,7 @@ def pays(
     if g.stride != (1, 1) or g.output[0] > _PADDED * g.image[0] or not gemm.known(dtype):
         return False
     narrow = min((last - first for _, first, last, _ in spans(g, 1)), default=0)
-    shared = by_columns and kh * numbers * narrow >= _SHARED
+    shared = by_columns and kh * numbers * narrow >= blas.SHARED
     return kh * kw * numbers * g.output[1] >= _ROW and not shared and not (backwards and kw * channels < _DEEP)
 
 

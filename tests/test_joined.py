@@ -86,12 +86,12 @@ def test_a_step_is_one_update_of_the_small_and_one_of_each_other(kind, options, 
     same(came, kept)
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
 @pytest.mark.parametrize(("kind", "options"), MAKES.values(), ids=MAKES)
 def test_copies_go_on_as_the_original_does(kind, options, again):
     optimizer, given = kind(**options), parameters()
     stepped(optimizer, given)
-    other, others = again(optimizer), copy.deepcopy(given)
+    other, others = again((optimizer, given))  # as with a network that has it
     same(stepped(optimizer, given, seed=2), stepped(other, others, seed=2))
     for name, arrays in optimizer.state.items():
         same(arrays, other.state[name])

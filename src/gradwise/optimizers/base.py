@@ -16,7 +16,7 @@ from gradwise.optimizers.joined import Joined, small
 from gradwise.typing import Array, Index
 
 ALL = slice(None)
-_JOINED = ""  # the path of small parameters that are stepped as one
+_JOINED = "(small parameters)"  # the path of those that are stepped as one: this very object
 # Processors take up to 40 times as long for numbers below the smallest normal one, and a running mean ends among them
 # where its gradients are 0 from some step on, as those of a unit that no sample reaches: 0.9 of 5.6e-45 is 5.6e-45. So
 # every so many steps what is below _LEFT times the smallest normal number becomes 0; in as many steps a mean of 0.9
@@ -111,8 +111,9 @@ class Optimizer:
     def _check(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         """Refuse gradients that do not fit."""
         for path, parameter in parameters.items():
-            if path not in gradients or gradients[path].shape != parameter.shape:
-                came = gradients[path].shape if path in gradients else "none"
+            gradient = gradients.get(path)
+            if gradient is None or gradient.shape != parameter.shape:
+                came = "none" if gradient is None else str(gradient.shape)
                 raise ShapeError(
                     repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
                 )

@@ -30,7 +30,7 @@ FLOORS = [
         "metrics",
     ],
     ["layers.pooled"],  # two of them run as one
-    ["layers.backwards"],
+    ["layers.backwards", "layers.order"],
     ["layers.program"],
     ["layers.containers"],
     ["layers.__init__"],  # the layers under one name

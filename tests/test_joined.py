@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from gradwise import SGD, Adam, AdamW, Dense, MeanSquaredError, Network, RMSprop
+from gradwise import SGD, Adam, AdamW, Dense, MeanSquaredError, Network, RMSprop, load
 from gradwise.errors import ShapeError
 from gradwise.kernels.products import Product
 from gradwise.optimizers import joined
@@ -193,8 +193,6 @@ def test_trained_networks_are_the_same(tmp_path):
         net.layers[0].trainable = True
         if kind is Adam:
             net.save(tmp_path / "net.npz", net.optimizer)
-            from gradwise import load
-
             net = load(tmp_path / "net.npz")
         net.fit(x, y, epochs=2, batch_size=8, verbose=False)
         ends.append(net.parameters())

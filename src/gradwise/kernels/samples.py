@@ -22,8 +22,8 @@ _ROW = 16
 # samples takes on 79 x 79 by 16 samples 29.6 ms, by 8 32.2; on 84 x 84 36.9 and 35.9; on 160 x 160 by 8 147, by 4 134,
 # by 2 133; on 224 x 224 350, 281 and 270; of 8 channels on 160 x 160 49, 52 and 57. Inference on 160 x 160 by 16 80, by
 # 8 45, by 4 45, by 2 49. Where BLAS packs, products of fewer samples are too small for two threads: the same step takes
-# there on 84 x 84 by 16 samples, and not by 8, 0.66 to 0.94 of the time, on 150 x 150 and 224 x 224 by 8 and 4, and not
-# by 4 and 2, 0.77 to 0.98 and 0.77 to 1.02; inference on 84 x 84 to 224 x 224 0.80 to 0.95.
+# there on 84 x 84 by 16 samples, and not by 8, 0.66 to 0.95 of the time, on 150 x 150 and 224 x 224 by 8 and 4, and not
+# by 4 and 2, 0.77 to 1.09 and 0.77 to 1.02; inference on 84 x 84 to 224 x 224 0.79 to 1.04.
 _MOST = 3_300_000 if blas.PACKS else 1_650_000
 # What a part reads of the largest parameter for one number of its largest array, at the most: a dense layer reads its
 # kernel for each part anew. Two of 4096 units at batch 1024, in 8 parts and in one, 495 and 365 ms; 150,528 -> 256 at

@@ -14,19 +14,13 @@ from gradwise.kernels import BUFFER
 from gradwise.kernels.memory import Aligned
 from gradwise.kernels.samples import together
 from gradwise.layers import program
-from gradwise.layers.activations import ReLU
 from gradwise.layers.backwards import ChainPullback, learns
 from gradwise.layers.base import Layer, features
-from gradwise.layers.convolution import Conv2D
+from gradwise.layers.order import Plan, arranged
 from gradwise.layers.pooled import PooledConvolution
-from gradwise.layers.pooling import MaxPooling2D
-from gradwise.layers.reshaping import Flatten
 from gradwise.typing import Array, Pullback, Shape
 
 _FEW = 1 << 16  # numbers that go together without a further look
-
-
-Plan = list[tuple[int, Layer | PooledConvolution]]
 
 
 class Chain(Layer):
@@ -199,7 +193,7 @@ class Chain(Layer):
 
     def _arrange(self) -> None:
         """Find the order in which the layers run, `largest` and `weights`."""
-        self._planned = _arranged(self.layers)
+        self._planned = arranged(self.layers)
         self.largest = max(_numbers(layer) for _, layer in self._planned)
         parameters = (getattr(owner, name, None) for _, owner, name in self.slots())
         self.weights = max((parameter.size for parameter in parameters if parameter is not None), default=0)
@@ -254,26 +248,6 @@ class Chain(Layer):
         if self._held is None:
             self._held = program.lookup(self.slots())
         return self._held()
-
-
-def _arranged(layers: Sequence[Layer]) -> Plan:
-    """The layers in the order they run.
-
-    A max pooling runs before the ReLU in front of it: the two commute, in values and in gradients, and pooling first
-    leaves the ReLU a quarter of the work. With a convolution before it, the three run as one.
-    """
-    plan: Plan = list(enumerate(layers))
-    for index in range(len(plan) - 1):
-        if type(layers[index]) is ReLU and type(layers[index + 1]) is MaxPooling2D:
-            plan[index], plan[index + 1] = plan[index + 1], plan[index]
-    for place in range(len(plan) - 2, -1, -1):
-        (index, first), (_, second) = plan[place : place + 2]
-        if type(first) is Conv2D and type(second) is MaxPooling2D:
-            behind = [type(layer) for _, layer in plan[place + 2 : place + 4]]
-            relu = behind[:1] == [ReLU]
-            flat = behind[relu : relu + 1] == [Flatten]
-            plan[place : place + 2 + relu] = [(index, PooledConvolution(first, second, relu, flat))]
-    return plan
 
 
 def _numbers(layer: Layer | PooledConvolution) -> int:

@@ -48,7 +48,7 @@ class SGD(Optimizer):
         if self.momentum or self.weight_decay or self.clip_norm:
             return None
         kind = type(self)
-        plain = kind is SGD or (kind.update is SGD.update and kind.step is Optimizer.step)
+        plain = kind.update is SGD.update and kind.step is Optimizer.step
         return self.learning_rate if plain else None
 
     def update(self, path: str, parameter: Array, gradient: Array, part: Index = ALL) -> None:

@@ -108,8 +108,7 @@ def arrays(
 def pair(network: Any, x: Any, y: Any) -> tuple[Array, Array]:
     """One batch checked, in the parameters' dtype; builds a network that has not been."""
     array, target = _checked(network, x, y, "x")
-    dtype = network.dtype
-    return array if array.dtype is dtype else array.astype(dtype, copy=False), target
+    return array.astype(network.dtype, copy=False), target
 
 
 def explained(network: Any, x: Any, y: Any, what: str) -> tuple[Loss, Array, Array]:

@@ -24,7 +24,6 @@ from gradwise.typing import Array, Index
 
 _ALIGNED = 1 << 15  # numbers handed on from which arrays begin on cache lines: see `Aligned`
 
-
 Found = tuple[float, Array, dict[str, Array]]
 
 

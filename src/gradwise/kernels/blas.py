@@ -64,6 +64,19 @@ def multiply(left: Array, right: Array) -> Array:
     return left * right if len(right) == 1 else left.dot(right)  # `dot` reaches BLAS 0.6 us sooner than `@`
 
 
+def rows_by_rows(left: Array, right: Array) -> Array:
+    """left (..., m, n) @ right (..., k, n), turned, summed over the axes in front: (m, k).
+
+    A BLAS that packs is given the matrix of more rows first: 12 rows by 48, sums of 1,664, 31 -> 45 GFLOP/s, on one
+    thread 23 -> 26; 9 by 16 14.6 -> 16.1, 9 by 32 16.0 -> 18.4. 48 by 16, not the other way, F at batch 16 takes 0.97
+    of the time, at 128 0.90; with a BLAS that does not pack 1.01.
+    """
+    if PACKS and left.shape[-2] < right.shape[-2]:
+        return rows_by_rows(right, left).T
+    products = np.matmul(left, right.swapaxes(-1, -2))
+    return np.add.reduce(products, axis=tuple(range(products.ndim - 2)))
+
+
 # Numbers that are summed as a product with ones: of (1024, 16) along the rows 4.1 us, by add.reduce 21, of (20, 16) 0.4
 # and 1.3. Of 590,000 BLAS would wake its second thread.
 FEW = 1 << 18

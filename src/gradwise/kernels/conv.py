@@ -144,12 +144,13 @@ def kernel_gradient(x: Array, dy: Array, g: Geometry) -> Array:
     total: Array | None = None
     cotangent = images(dy)  # (O, OH, OW, N)
     for part, patches in blocks(images(x), g, plan.summed, x.dtype):
-        rows = _rows(cotangent, part).transpose(0, 2, 1)  # (OH, OW'*N, O)
+        rows = _rows(cotangent, part)  # (OH, O, OW'*N)
         depth, width = patches.shape[1:]
         if depth >= 64 and depth * width * filters <= blas.SMALL:
-            rows = np.ascontiguousarray(rows)  # 110 against 65 GFLOP/s for 16 -> 16 channels
+            # As columns: 110 against 65 GFLOP/s for 16 -> 16 channels.
+            rows = np.ascontiguousarray(rows.transpose(0, 2, 1)).transpose(0, 2, 1)
         # Transposed products, (columns x R) @ (R x out), summed over rows: 638 -> 284 us for 16 -> 16 channels.
-        share = np.matmul(patches, rows).sum(axis=0)  # (kh*kw*C, O)
+        share = blas.rows_by_rows(patches, rows)  # (kh*kw*C, O)
         total = share if total is None else total + share
     return total.reshape(*g.window, channels, filters)  # type: ignore[union-attr]
 

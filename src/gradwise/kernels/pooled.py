@@ -28,8 +28,11 @@ from gradwise.kernels.windows import Geometry, innermost, outermost
 from gradwise.typing import Array
 
 # Numbers of the outputs worked on at a time. With 1 MB of L2 a core, 1 << 18 takes 1.04 of the time of 1 << 19, 1 << 16
-# 1.2 and 1 << 20 1.1; with 2 MB 0.88, at batch 128. E at batch 32, in 6, 6 and 1 rows, 1150 us, in 6 and 7 1115.
-_CACHED = 1 << 18
+# 1.2 and 1 << 20 1.1; with 2 MB 0.88, at batch 128. E at batch 32, in 6, 6 and 1 rows, 1150 us, in 6 and 7 1115. Where
+# BLAS packs, longer products gain more: with 512 KB of L2 by 1 << 19 E at 32 0.94, 48 0.87, 64 0.95, 128 0.83 to 0.88.
+_CACHED = 1 << 19 if blas.PACKS else 1 << 18
+_ALL = 1 << 18  # numbers of the outputs up to which all windows go into one product
+_NEAR = 2_000_000  # numbers of patches that are still near when the last of them are multiplied: see `_long`
 _TINY = 64_000  # multiplications of a row, below which all rows are copied for one product of each of a window's rows
 # Numbers of a patch from which the zeros cost more than the copies: forward and kernel gradient take at batch 16 0.88
 # of the time with 3 channels, 0.81 with 4, 1.15 with 8; at batch 128 0.96, 1.03 and 0.85.
@@ -89,9 +92,7 @@ def _pieces(x: Array, g: Geometry, pooling: Geometry, filters: int, dtype: np.dt
     rows = height if few else max(1, _CACHED // (row * step))
     starts = range(0, max(1, height - rows // 5), rows)  # a last piece of little goes with the one before
     cuts = list(itertools.pairwise((*starts, height)))
-    # Products of a line that two threads would not share are made of all lines of a piece: E at 16 and 32 0.86 and 0.84
-    # of the time, D at 32 and 128 0.90; with lines that they do share E at 128 1.01.
-    if few or (blas.shares() and _line(g, pooling, len(x), filters, batch) < blas.SHARED):
+    if few or (blas.shares() and _long(g, pooling, len(x), filters, batch)):
         seen = joined(x, wide, ph).astype(dtype, copy=False)[:, None]  # (ph, 1, kh*S*C, PH*PW*N)
         for start, stop in cuts:
             part = slice(start * width * batch, stop * width * batch)
@@ -107,7 +108,19 @@ def _pieces(x: Array, g: Geometry, pooling: Geometry, filters: int, dtype: np.dt
 def _few(g: Geometry, pooling: Geometry, channels: int, filters: int, batch: int) -> bool:
     """Whether all windows go into one product."""
     numbers = math.prod(pooling.window) * math.prod(pooling.output) * filters * batch
-    return _line(g, pooling, channels, filters, batch) <= _TINY and numbers <= _CACHED
+    return _line(g, pooling, channels, filters, batch) <= _TINY and numbers <= _ALL
+
+
+@lru_cache(maxsize=1024)
+def _long(g: Geometry, pooling: Geometry, channels: int, filters: int, batch: int) -> bool:
+    """Whether products, of which two threads share each, are best made of all lines of a piece: of lines that they
+    would not share, E at 16 and 32 0.86 and 0.84 of the time, D at 32 and 128 0.90; of others, unless what is copied
+    for all of them leaves the caches. E at 128 0.93, 3 -> 16 channels on 100 x 100, batch 16, 1.8 million numbers,
+    0.90; 1 -> 16 by 5 x 5 on 64 x 64, batch 64, 2.1 million, 1.05, 3 -> 16 on 224 x 224, batch 8, 4.8 million, 1.09.
+    """
+    (kh, shifts), (height, width) = _together(g, pooling).window, pooling.output
+    copied = (kh + (pooling.window[0] - 1) * g.stride[0]) * shifts * channels * height * width * batch
+    return copied <= _NEAR or _line(g, pooling, channels, filters, batch) < blas.SHARED
 
 
 @lru_cache(maxsize=1024)
@@ -233,7 +246,7 @@ def gradients(x: Array, dy: Array, winners: list[Winners], g: Geometry, pooling:
         dz = _cotangent(cotangent, won)
         # Pooling hands each number on to one place.
         by_bias += np.add.reduce(blas.row_sums(dz[:, 0].reshape(len(dz), filters, -1)), axis=0)
-        share = np.add.reduce(np.matmul(patches, _by_lines(dz).swapaxes(2, 3)), axis=(0, 1))  # (kh*S*C, pw*O)
+        share = blas.rows_by_rows(patches, _by_lines(dz))  # (kh*S*C, pw*O)
         total = share if total is None else total + share
         del dz
     wide = total.reshape(kh, -1, x.shape[1], pw, filters)  # type: ignore[union-attr]

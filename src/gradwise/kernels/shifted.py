@@ -27,10 +27,11 @@ _LEAST = 160_000
 _MANY = 3
 # Where a column of the kernel sees so many rows of numbers, and there are up to 16 filters, OpenBLAS multiplies rows by
 # rows as fast as it can, and the kernel's gradient needs no patches: 16 -> 16 channels on 26 x 26, batch 64, 2500 ->
-# 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers.
+# 1800 us; others take 1.1 to 2.6 times as long, and so do rows of fewer numbers. Where BLAS packs, patches gain more by
+# longer columns: of rows of 128 to 192 numbers, F at batch 8 on one thread, 0.945 of the time, of 256 to 384 1.03.
 _SEEN = range(24, 49)
 _FILTERS = 16
-_LONG = 120
+_LONG = 200 if blas.PACKS else 120
 _NEAR = 1 << 17  # numbers of output rows that stay near between being given the bias and the products; 1 << 14 +10 %
 # Numbers of output and image rows that stay near while each column of the kernel goes through them: two gradients of 16
 # -> 16 channels, batch 16, on 68 x 68 6.0 -> 5.5 ms, on 100 x 100 16.4 -> 15.2; 1 << 16 would take 17.8.

@@ -561,10 +561,10 @@ def test_normal_distribution_function():
 @given(
     st.integers(1, 5), channels, st.integers(1, 4), st.integers(1, 14), st.integers(1, 14), windows, strides, paddings,
     st.sampled_from([(1, 2), (2, 2), (3, 2), (2, 3), (1, 3)]), st.sampled_from([1, 40, 300, 1 << 18]),
-    st.sampled_from([0, 16_000]), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 99),
+    st.sampled_from([0, 16_000]), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 99),
 )  # fmt: skip
 def test_convolution_with_pooling(
-    n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, shared, relu, ties, seed
+    n, c, o, height, width, window, stride, padding, pool_size, cached, tiny, shared, near, relu, ties, seed
 ):
     """The same numbers as one after the other, in pieces of any size, also where a maximum stands in several places."""
     g = placed((height, width), window, stride, padding)
@@ -584,8 +584,11 @@ def test_convolution_with_pooling(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pooled, "_CACHED", cached)
         patch.setattr(pooled, "_TINY", tiny)
+        patch.setattr(pooled, "_NEAR", 1 << 60 if near else 0)
+        patch.setattr(blas, "SHARED", 0)  # any line would be
         patch.setattr(blas, "shares", lambda: shared)
         pooled._few.cache_clear()
+        pooled._long.cache_clear()
         found, winners = pooled.convolve(x, kernel, bias, g, p, relu, True)
         np.testing.assert_allclose(found, y, atol=1e-12)
         np.testing.assert_allclose(pooled.convolve(x, kernel, bias, g, p, relu, False)[0], found, atol=1e-12)
@@ -594,8 +597,38 @@ def test_convolution_with_pooling(
         np.testing.assert_allclose(by_bias, arriving.sum(axis=(0, 2, 3)), atol=1e-11)
         back = pooled.input_gradient(dy, kernel, winners, g, p)
         np.testing.assert_allclose(back, conv.input_gradient(before, kernel, g), atol=1e-11)
-    assert shared <= all(won.piece.joined for won in winners)
+    joined = [won.piece.joined for won in winners]
+    assert all(joined) if shared and near else tiny or not any(joined)
     pooled._few.cache_clear()
+    pooled._long.cache_clear()
+
+
+def test_products_of_a_pooled_convolution_are_long_where_two_threads_share_them():
+    p = geometry((26, 26), (2, 2), (2, 2), "valid")
+    g = geometry((28, 28), (3, 3), (1, 1), "valid")
+    assert pooled._line(g, p, 1, 24, 32) < blas.SHARED <= pooled._line(g, p, 1, 24, 128)
+    assert pooled._long(g, p, 1, 24, 32)
+    assert pooled._long(g, p, 1, 24, 128)  # of all lines nothing is far
+    wide, q = geometry((224, 224), (3, 3), (1, 1), "valid"), geometry((222, 222), (2, 2), (2, 2), "valid")
+    assert pooled._line(wide, q, 3, 16, 8) >= blas.SHARED
+    assert not pooled._long(wide, q, 3, 16, 8)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize(
+    "shapes", [((3, 7), (5, 7)), ((5, 7), (3, 7)), ((4, 3, 7), (4, 5, 7)), ((2, 4, 5, 7), (2, 4, 3, 7))]
+)
+def test_rows_by_rows(shapes, packs, monkeypatch):
+    monkeypatch.setattr(blas, "PACKS", packs)
+    draw = np.random.default_rng(0)
+    left, right = (draw.standard_normal(shape) for shape in shapes)
+    wanted = np.einsum("...mn,...kn->...mk", left, right)
+    wanted = wanted.reshape(-1, *wanted.shape[-2:]).sum(axis=0)
+    np.testing.assert_allclose(blas.rows_by_rows(left, right), wanted, atol=1e-12)
+    first = []
+    monkeypatch.setattr(np, "matmul", lambda a, b, product=np.matmul: first.append(a.shape[-2]) or product(a, b))
+    blas.rows_by_rows(left, right)
+    assert first == [5 if packs else left.shape[-2]]
 
 
 def test_convolution_with_pooling_is_for_few_channels():

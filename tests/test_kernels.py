@@ -146,6 +146,31 @@ def test_a_bias_of_another_dtype_leaves_the_output_its_own(few):
     assert y.dtype == pooled.convolve(x, kernel, bias, g, p, True, False)[0].dtype == np.float32
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("places", [(1, 1), (2, 2), (1, 3)])
+@pytest.mark.parametrize(("stride", "padding"), [((1, 1), "valid"), ((1, 2), "same"), ((1, 1), (2, 1))])
+def test_patches_are_the_same_gathered_or_copied(stride, padding, places, with_bias, monkeypatch):
+    g = geometry((9, 12), (3, 2), stride, padding)
+    draw = np.random.default_rng(0)
+    kernel, bias = draw.standard_normal((3, 2, 2, 4)), draw.standard_normal(4) if with_bias else None
+    for seed in range(4):  # memory orders
+        x = images(3, 2, 9, 12, seed).transpose(1, 2, 3, 0)
+        monkeypatch.setattr(conv, "_GATHERED", 1 << 15)
+        gathered = conv.in_one(x, kernel, bias, g, places, x.dtype)
+        monkeypatch.setattr(conv, "_GATHERED", 0)
+        np.testing.assert_array_equal(conv.in_one(x, kernel, bias, g, places, x.dtype), gathered)
+
+
+def test_few_patches_are_gathered(monkeypatch):
+    """A table of many would take more time, and more memory than they do."""
+    asked, table = [], conv._table
+    monkeypatch.setattr(conv, "_table", lambda *of: asked.append(of) or table(*of))
+    for side, times in ((28, 1), (64, 1)):
+        g, x = geometry((side, side), (3, 3), (1, 1), "valid"), np.ones((1, side, side, 1))
+        conv.in_one(x, np.ones((3, 3, 1, 2)), None, g, (1, 1), x.dtype)
+        assert len(asked) == times
+
+
 @pytest.mark.parametrize("n", [1, 2, 4, 11, 16])
 @pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, (1, 1)), (5, 3, "same"), (2, 3, "valid")])
 def test_strided_convolution_of_many_pixels(n, size, stride, padding):
@@ -641,7 +666,7 @@ def test_convolution_with_pooling_is_for_few_channels():
 
 
 @given(
-    st.sampled_from([1, 2, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 17, 40, 150]),
+    st.sampled_from([1, 2, 3, 7, 8, 9, 16, 70]), st.sampled_from([3, 50, 1000]), st.sampled_from([2, 17, 40, 150]),
     st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from("CF"), st.sampled_from([50, 4000, 1_000_000]),
     st.sampled_from([100, 300_000, 2_500_000]), st.booleans(),
 )  # fmt: skip
@@ -819,9 +844,21 @@ def test_dense_kernels_lie_as_their_shape_wants(packs, monkeypatch):
 
 
 @pytest.mark.parametrize("packs", [False, True])
-@pytest.mark.parametrize("samples", [4, 64])
+def test_two_and_three_samples_go_one_by_one_where_blas_packs(packs, monkeypatch):
+    monkeypatch.setattr(blas, "PACKS", packs)
+    went, row_by_row = [], dense._row_by_row
+    monkeypatch.setattr(dense, "_row_by_row", lambda x, kernel: went.append(len(x)) or row_by_row(x, kernel))
+    for samples in (1, 2, 3, 4):
+        dense.forward(np.ones((samples, 1024), np.float32), np.ones((1024, 32), np.float32), None)
+        dense.forward(np.ones((samples, 256), np.float32), np.ones((256, 64), np.float32), None)
+    assert went == ([2, 3] if packs else [])
+
+
+@pytest.mark.parametrize("packs", [False, True])
+@pytest.mark.parametrize("samples", [3, 4, 64])
 def test_the_bias_of_a_dense_layer_is_added_in_the_dtype_of_the_products(samples, packs, monkeypatch):
     monkeypatch.setattr(blas, "PACKS", packs)
+    monkeypatch.setattr(dense, "_MATRIX", 0)
     rng = np.random.default_rng(samples)
     x, kernel, bias = rng.random((samples, 200)), rng.random((200, 10)), rng.random(10)
     y = dense.forward(x.astype(np.float32), kernel.astype(np.float32), bias)

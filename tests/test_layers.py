@@ -268,6 +268,23 @@ def test_what_is_pooled_lies_as_a_flatten_behind_it_takes_it(behind, flat):
         assert y.transpose(1, 2, 3, 0).flags.c_contiguous == flat
 
 
+def test_a_pooled_convolution_goes_by_the_images_and_sizes_it_has_now():
+    first, pooling = Conv2D(3), MaxPooling2D(2)
+    net = Chain([first, pooling])
+    net.build((2, 9, 9), 0)
+    draw = np.random.default_rng(0)
+    changes = [(first, "stride", 2), (first, "kernel_size", (3, 3)), (first, "padding", "same"), (pooling, "stride", 3),
+               (pooling, "pool_size", (2, 3)), (pooling, "padding", (1, 1)), (None, "", None)]  # fmt: skip
+    for layer, name, value in changes:
+        for shape in ((2, 9, 9), (2, 12, 11), (2, 9, 9)):
+            x = draw.standard_normal((2, *shape))
+            wanted = pooling.forward(first.forward(x))
+            np.testing.assert_allclose(net.forward(x), wanted, atol=1e-12)
+            np.testing.assert_allclose(net.vjp(x, training=True)[0], wanted, atol=1e-12)
+        if layer is not None:
+            setattr(layer, name, value)
+
+
 def test_layers_may_change_after_a_chain_has_run():
     net = Chain([ReLU(), Flatten()])
     net.build((2, 2))

@@ -273,7 +273,7 @@ def label_entropy(z: Array, entry: Array) -> tuple[Array, Array, Array]:
     if computing():
         e = np.exp(z - label)
         total = column_sums(e)
-        if math.isfinite(np.vdot(total, total)):
+        if math.isfinite(total.dot(total)):
             return np.log(total), e, total
     highest = np.maximum.reduce(z, axis=0)
     e = np.exp(z - highest)

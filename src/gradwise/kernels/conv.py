@@ -6,6 +6,8 @@ product of pixels, Winograd's algorithm, shifted views, products of all output r
 from __future__ import annotations
 
 import itertools
+import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,6 +27,12 @@ from gradwise.kernels.windows import (
 )
 from gradwise.typing import Array, Shape
 
+# Numbers of patches up to which they are gathered by a table of their places, not copied row by row, and an image's
+# padding with them: 1 -> 24 channels on 28 x 28, with the product, 43 -> 37 us, padded 58 -> 40, two images 107 -> 59;
+# 1 -> 8 channels on 64 x 64 would take 1.14 of the time. A table takes 8 bytes a number.
+_GATHERED = 1 << 15
+_ENDS = np.array([0, 1], np.float32)
+
 
 def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
     """x (N, C, H, W), kernel (kh, kw, C, O), bias (O,) -> (N, O, OH, OW), in NumPy's promotion of x and kernel."""
@@ -41,7 +49,7 @@ def convolve(x: Array, kernel: Array, bias: Array | None, g: Geometry) -> Array:
         return outermost(wide.convolve(images(x), kernel.astype(dtype, copy=False), bias, g, plan.copied))
     if plan.forwards == "joined":
         high = g.output[0] if plan.rows else 1  # a window as high as the image has each row by itself
-        z = in_one(innermost(x), kernel, bias, g, (high, 1), dtype)
+        z = in_one(x.transpose(1, 2, 3, 0), kernel, bias, g, (high, 1), dtype)
         if plan.rows:
             return from_rows(z.reshape(high, filters, g.output[1], batch))
         return outermost(z.reshape(filters, *g.output, batch))
@@ -80,22 +88,53 @@ def _weighed(rows: Array, bias: Array, place: int, dtype: np.dtype) -> Array:
 
 
 def in_one(x: Array, kernel: Array, bias: Array | None, g: Geometry, places: Pair, dtype: np.dtype) -> Array:
-    """Images (C, H, W, N) -> outputs (ph*pw, O, OH/ph*OW/pw*N), those of each place of windows (ph, pw) side by side on
-    them, by one product of all patches, with the bias as a row of it. For few windows.
+    """Images (C, H, W, N), however they lie -> outputs (ph*pw, O, OH/ph*OW/pw*N), those of each place of windows (ph,
+    pw) side by side on them, by one product of all patches, with the bias as a row of it. For few windows.
     """
-    (ph, pw), (sh, sw), (kh, kw, channels, filters), batch = places, g.stride, kernel.shape, x.shape[3]
-    height, width, depth, more = g.output[0] // ph, g.output[1] // pw, kh * kw * channels, bias is not None
-    x = pad(x, g, 0)
-    c, h, w, item = x.strides
-    shape = (ph, pw, kh, kw, channels, height, width, batch)
-    strides = (sh * h, sw * w, h, w, c, ph * sh * h, pw * sw * w, item)
-    patches = np.empty((ph * pw, depth + more, height * width * batch), dtype)
-    patches[:, :depth].reshape(shape)[...] = np.ndarray(shape, x.dtype, x, strides=strides)
-    matrix = kernel.reshape(depth, filters)
-    if bias is not None:
-        patches[:, depth] = 1
-        matrix = np.concatenate([matrix, bias[None]], dtype=dtype)
+    channels, _, _, batch = x.shape
+    depth, filters = kernel.size // kernel.shape[3], kernel.shape[3]
+    if bias is None:
+        matrix = kernel.reshape(depth, filters)
+    else:
+        matrix = np.empty((depth + 1, filters), dtype)
+        matrix[:depth], matrix[depth] = kernel.reshape(depth, filters), bias
+    if len(matrix) * g.output[0] * g.output[1] * batch <= _GATHERED:
+        numbers = np.empty(x.size + 2, dtype)
+        numbers[:-2].reshape(x.shape)[...] = x
+        numbers[-2:] = _ENDS
+        return np.matmul(matrix.T, numbers.take(_table(g, places, channels, batch, len(matrix)), mode="wrap"))
+    patches = np.empty(_sizes(g, places, batch, len(matrix)), dtype)
+    _copy(pad(np.ascontiguousarray(x), g, 0), g, places, patches)
+    patches[:, depth:] = 1
     return np.matmul(matrix.T, patches)
+
+
+def _sizes(g: Geometry, places: Pair, batch: int, depth: int) -> Shape:
+    """The shape of all patches by the places of windows (ph, pw): (ph*pw, depth, OH/ph*OW/pw*N)."""
+    ph, pw = places
+    return ph * pw, depth, g.output[0] // ph * (g.output[1] // pw) * batch
+
+
+def _copy(x: Array, g: Geometry, places: Pair, patches: Array) -> None:
+    """Copy the patches of images (C, H, W, N), padded, to the first rows of an array of `_sizes`."""
+    (ph, pw), (sh, sw), (kh, kw), (channels, _, _, batch) = places, g.stride, g.window, x.shape
+    c, h, w, item = x.strides
+    shape = (ph, pw, kh, kw, channels, g.output[0] // ph, g.output[1] // pw, batch)
+    strides = (sh * h, sw * w, h, w, c, ph * sh * h, pw * sw * w, item)
+    patches[:, : kh * kw * channels].reshape(shape)[...] = np.ndarray(shape, x.dtype, x, strides=strides)
+
+
+@lru_cache(maxsize=64)
+def _table(g: Geometry, places: Pair, channels: int, batch: int, depth: int) -> Array:
+    """Where the numbers of all patches, with a row of ones, lie in memory: among those of images, behind which are a 0,
+    for padding, and a 1.
+    """
+    shape = (channels, *g.image, batch)
+    size = math.prod(shape)
+    table = np.full(_sizes(g, places, batch, depth), size + 1)
+    _copy(pad(np.arange(size).reshape(shape), g, size), g, places, table)
+    table.flags.writeable = False
+    return table
 
 
 def _biased(y: Array, bias: Array | None) -> Array:

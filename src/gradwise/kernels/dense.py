@@ -31,6 +31,10 @@ _FEW_UNITS, _SMALL_KERNEL = 20, 1 << 14
 _SOME_UNITS, _LARGE_KERNEL = range(64, 257), 1 << 17
 # So many results of long rows by rows OpenBLAS makes without packing them: 400 -> 10, 64 samples, 5, 128 in one go 36.
 _DOTS, _LONG_ROWS = 1024, 100
+# Where BLAS packs, so few samples go one by one through kernels of so many numbers, which are read as they lie: 2
+# samples, 4056 -> 32, 72 -> 43 us, 1024 -> 1024, 280 -> 125, 3 samples 111 -> 61 and 380 -> 180; 4 samples 1.0 of the
+# time, as 2 samples of 256 -> 64.
+_VECTORS, _MATRIX = 3, 1 << 15
 # Of more samples than that, batch innermost, their kernel's gradient is made (in, out) and turned: 784 -> 10, 128
 # samples, 78 -> 38.
 _SOME = 32
@@ -161,10 +165,19 @@ def _whole(x: Array, kernel: Array, bias: Array | None) -> Array:
     784 -> 10, 128 samples, by rows of the batch 23, by its columns 35; 784 -> 80 96 and 112, of 64 samples 65 and 56.
     """
     (inputs, units), samples = kernel.shape, len(x)
-    if inputs >= _LONG_ROWS and 3 * units <= 2 * samples:
-        z = x.dot(kernel).T
+    vectors = 1 < samples <= _VECTORS and kernel.size >= _MATRIX
+    if vectors or (inputs >= _LONG_ROWS and 3 * units <= 2 * samples):
+        z = (_row_by_row(x, kernel) if vectors else x.dot(kernel)).T
         return (np.ascontiguousarray(z) if bias is None else np.add(z, bias[:, None], order="C", dtype=z.dtype)).T
     z = kernel.T.dot(x.T)
     if bias is not None:
         z += bias[:, None]
     return z.T
+
+
+def _row_by_row(x: Array, kernel: Array) -> Array:
+    """x @ kernel, a product of a vector and the kernel for each row."""
+    z = np.empty((len(x), kernel.shape[1]), np.result_type(x, kernel))
+    for row, result in zip(np.ascontiguousarray(x), z, strict=True):
+        row.dot(kernel, result)
+    return z

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class PooledConvolution:
         self.relu = relu
         self.flat = flat
         # Of a layer: run one after the other, the pooling looks at its own output again.
+        self._known: tuple[Any, Geometry, Geometry, bool] | None = None
         self.memory: Literal["any", "new"] = "new" if relu or convolution.use_bias else "any"
 
     def numbers(self) -> int:
@@ -49,9 +50,9 @@ class PooledConvolution:
 
     def vjp(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> tuple[Array, Pullback]:
         """The output, and the derivatives of all together: by kernel, bias and input."""
-        x, g, p = self._places(x)
+        x, g, p, together = self._places(x)
         kernel, bias = self.convolution.kernel, self.convolution.bias
-        if pooled.pays(g, p, x.shape[1]):
+        if together:
             y, sweep = _as_one(x, kernel, bias, g, p, self.relu)
         else:
             y, sweep = _one_by_one(x, kernel, bias, g, p, self.relu, self.flat)
@@ -59,17 +60,25 @@ class PooledConvolution:
 
     def forward(self, x: Array, training: bool = False, rng: np.random.Generator | None = None) -> Array:
         """The output; nothing is kept for derivatives."""
-        x, g, p = self._places(x)
+        x, g, p, together = self._places(x)
         kernel, bias = self.convolution.kernel, self.convolution.bias
-        if pooled.pays(g, p, x.shape[1]):
+        if together:
             return pooled.convolve(x, kernel, bias, g, p, self.relu, False)[0]
         return _finish(pool.highest(conv.convolve(x, kernel, None, g), p, self.flat), bias, self.relu)
 
-    def _places(self, x: Array) -> tuple[Array, Geometry, Geometry]:
-        if x.dtype.kind != "f" or x.shape[1:] != self.convolution.input_shape:
-            x = self.convolution.admit(x)
-        g = self.convolution.windows(x.shape[1:])
-        return x, g, self.pooling.windows((self.convolution.filters, *g.output))
+    def _places(self, x: Array) -> tuple[Array, Geometry, Geometry, bool]:
+        """x checked, where the windows lie on it, and whether the two go together."""
+        first, second = self.convolution, self.pooling
+        if x.dtype.kind != "f" or x.shape[1:] != first.input_shape:
+            x = first.admit(x)
+        sizes = first.kernel_size, first.stride, first.padding, second.pool_size, second.stride, second.padding
+        asked = x.shape[1:], first.filters, sizes
+        known = self._known
+        if known is None or known[0] != asked:
+            g = first.windows(x.shape[1:])
+            p = second.windows((first.filters, *g.output))
+            known = self._known = asked, g, p, pooled.pays(g, p, x.shape[1])
+        return x, *known[1:]
 
 
 def _as_one(

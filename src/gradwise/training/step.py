@@ -103,8 +103,8 @@ def descend(
     parameters = network.held(look=False)  # the gradients' sweep has just looked
     if len(parameters) > len(found):
         parameters = {path: parameters[path] for path in found}
-    for path, part in where.items():
-        parameters[path] = parameters[path][part]
+    if where:
+        parameters |= {path: parameters[path][part] for path, part in where.items()}
     if multiplied:
         optimizer.step_multiplied(parameters, found)
     else:

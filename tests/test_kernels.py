@@ -848,9 +848,9 @@ def test_two_and_three_samples_go_one_by_one_where_blas_packs(packs, monkeypatch
     monkeypatch.setattr(blas, "PACKS", packs)
     went, row_by_row = [], dense._row_by_row
     monkeypatch.setattr(dense, "_row_by_row", lambda x, kernel: went.append(len(x)) or row_by_row(x, kernel))
-    for samples in (1, 2, 3, 4):
-        dense.forward(np.ones((samples, 1024), np.float32), np.ones((1024, 32), np.float32), None)
-        dense.forward(np.ones((samples, 256), np.float32), np.ones((256, 64), np.float32), None)
+    for count in (1, 2, 3, 4):
+        dense.forward(np.ones((count, 1024), np.float32), np.ones((1024, 32), np.float32), None)
+        dense.forward(np.ones((count, 256), np.float32), np.ones((256, 64), np.float32), None)
     assert went == ([2, 3] if packs else [])
 
 

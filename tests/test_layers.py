@@ -274,14 +274,17 @@ def test_a_pooled_convolution_goes_by_the_images_and_sizes_it_has_now():
     net.build((2, 9, 9), 0)
     draw = np.random.default_rng(0)
     changes = [(first, "stride", 2), (first, "kernel_size", (3, 3)), (first, "padding", "same"), (pooling, "stride", 3),
-               (pooling, "pool_size", (2, 3)), (pooling, "padding", (1, 1)), (None, "", None)]  # fmt: skip
+               (pooling, "pool_size", (2, 3)), (pooling, "padding", (1, 1)), (first, "stride", several := [1, 1]),
+               (several, 0, 2), (first, "stride", np.array([2, 1])), (None, "", None)]  # fmt: skip
     for layer, name, value in changes:
         for shape in ((2, 9, 9), (2, 12, 11), (2, 9, 9)):
             x = draw.standard_normal((2, *shape))
             wanted = pooling.forward(first.forward(x))
             np.testing.assert_allclose(net.forward(x), wanted, atol=1e-12)
             np.testing.assert_allclose(net.vjp(x, training=True)[0], wanted, atol=1e-12)
-        if layer is not None:
+        if layer is several:
+            several[name] = value
+        elif layer is not None:
             setattr(layer, name, value)
 
 

@@ -176,7 +176,7 @@ def _whole(x: Array, kernel: Array, bias: Array | None) -> Array:
 
 
 def _row_by_row(x: Array, kernel: Array) -> Array:
-    """x @ kernel, a product of a vector and the kernel for each row."""
+    """x (N, in) @ kernel (in, out) -> (N, out), a product of a vector and the kernel for each row."""
     z = np.empty((len(x), kernel.shape[1]), np.result_type(x, kernel))
     for row, result in zip(np.ascontiguousarray(x), z, strict=True):
         row.dot(kernel, result)

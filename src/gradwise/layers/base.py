@@ -267,7 +267,7 @@ def sizes(shape: object, what: str) -> Shape:
 
 def positive(value: object, what: str) -> int:
     """A whole number of 1 or more."""
-    if type(value) is int and value >= 1:
+    if type(value) is int and value >= 1:  # as mostly, and 1 us sooner so: each prediction asks
         return value
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ArgumentError(f"{what} is a whole number of 1 or more, but got {value!r}.")

@@ -35,8 +35,8 @@ class PooledConvolution:
         self.pooling = pooling
         self.relu = relu
         self.flat = flat
-        # Of a layer: run one after the other, the pooling looks at its own output again.
         self._known: dict[tuple[Any, ...], tuple[Geometry, Geometry, bool]] = {}
+        # Of a layer: run one after the other, the pooling looks at its own output again.
         self.memory: Literal["any", "new"] = "new" if relu or convolution.use_bias else "any"
 
     def numbers(self) -> int:

@@ -187,12 +187,11 @@ def is_stream(x: Any, y: Any) -> bool:
     return y is None and not isinstance(x, np.ndarray) and (callable(x) or isinstance(x, Iterable))
 
 
-def fits(shape: Shape, input_shape: Shape, accepts: Callable[[Shape], bool], what: str, network: str) -> None:
-    """Refuse samples that a network was not built for."""
-    if shape != input_shape and not accepts(shape):
-        raise ShapeError(
-            f"{what}", f"has samples of {features(shape)}, but {network} was built for {expected(input_shape)}."
-        )
+def fits(x: Array, network: Any, what: str) -> None:
+    """Refuse samples, (N, ...), that a network was not built for."""
+    shape, built = x.shape[1:], network.input_shape
+    if shape != built and not network.accepts(shape):
+        raise ShapeError(what, f"has samples of {features(shape)}, but the network was built for {expected(built)}.")
 
 
 def is_mapped(array: Array) -> bool:

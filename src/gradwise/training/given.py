@@ -83,8 +83,7 @@ def to_fit(
 def inputs(network: Any, x: Any) -> Array:
     """X checked, (N, *input_shape), of a network that is built."""
     array = data.inputs(x)
-    if array.shape[1:] != network.input_shape:
-        data.fits(array.shape[1:], network.input_shape, network.accepts, "x", "the network")
+    data.fits(array, network, "x")
     return array
 
 
@@ -125,6 +124,5 @@ def _checked(network: Any, x: Any, y: Any, what: str) -> tuple[Array, Array]:
     array = data.inputs(x, what)
     if network.input_shape is None:
         network.build(array.shape[1:], network.rng)
-    if array.shape[1:] != network.input_shape:
-        data.fits(array.shape[1:], network.input_shape, network.accepts, what, "the network")
+    data.fits(array, network, what)
     return array, data.pairs(array, y, network.loss, network.output_shape)

@@ -104,9 +104,8 @@ def in_one(x: Array, kernel: Array, bias: Array | None, g: Geometry, places: Pai
         numbers[:-2].reshape(x.shape)[...] = x
         numbers[-2:] = _ENDS
         table = _table(g, places, channels, batch, len(matrix))
-        return np.matmul(
-            matrix.T, numbers.take(table, mode="wrap")
-        )  # all are inside; to have that looked at, 6.5 -> 9.7
+        # All places are there; to have NumPy look, as it does by default, one image of 28 x 28 takes 9.7 us, so 6.5.
+        return np.matmul(matrix.T, numbers.take(table, mode="wrap"))
     patches = np.empty(_sizes(g, places, batch, len(matrix)), dtype)
     _copy(pad(np.ascontiguousarray(x), g, 0), g, places, patches)
     patches[:, depth:] = 1

@@ -12,7 +12,7 @@ import gradwise
 SOURCE = Path(gradwise.__file__).parent
 FLOORS = [
     ["errors", "typing", "writing"],
-    ["config"],
+    ["config", "tracing"],
     ["kernels", "initializers"],
     ["layers.formulas", "layers.unbuilt"],
     ["layers.base"],
@@ -44,6 +44,7 @@ FLOORS = [
 ]
 TOGETHER = (
     "kernels",
+    "tracing",
     "losses",
     "optimizers",
     "training",

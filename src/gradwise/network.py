@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.summary import table
 from gradwise.training import given, loop
-from gradwise.training.batches import Arrays, Batch, is_mapped
+from gradwise.training.batches import Arrays, Batch
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
-from gradwise.training.step import step
+from gradwise.training.quick import Quick
 from gradwise.typing import Array, RandomState, Shape
 
 
@@ -76,6 +77,14 @@ class Network(Chain):
         self.classes: list[str] | None = None
         if input_shape is not None:
             self.build(sizes(input_shape, "input_shape"), self.rng)
+
+    @cached_property
+    def _quick(self) -> Quick:
+        return Quick(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: all but the programs, which are of this network."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_quick"}
 
     # Training
 
@@ -173,6 +182,7 @@ class Network(Chain):
             verbose=verbose,
             workers=workers,
             batch_size=batch_size,
+            quick=self._quick.fit_step,
         )
 
     def train_step(
@@ -199,30 +209,27 @@ class Network(Chain):
         NonFiniteError
             The loss is NaN or infinite; nothing was changed.
         """
-        loss = given.loss(self, "train_step")
-        batch = Batch(*given.pair(self, x, y), None)
-        if optimizer is None or optimizer is not self.optimizer:  # known, it is not looked at again: 0.2 us
-            optimizer = self.optimizer = given.optimizer(self, optimizer)
-        with Computing():
+        known = self.optimizer is not None and (optimizer is None or optimizer is self.optimizer)
+        if not known or workers is not None:
+            given.loss(self, "train_step")
+            batch = Batch(*given.pair(self, x, y), None)
+            self.optimizer = given.optimizer(self, optimizer)
             if workers is not None:
-                return workers.step(optimizer, batch, self.rng)[0]
-            return step(self, loss, optimizer, batch, self.rng)[0]
-
-    # Running
+                with Computing():
+                    return workers.step(self.optimizer, batch, self.rng)[0]
+        return self._quick.train_step(getattr(x, "shape", None), x, y)
 
     def predict(self, x: npt.ArrayLike, batch_size: int = given.INFERENCE_BATCH) -> Array:
-        """The network's output, (N, *output_shape), computed batch by batch.
+        """The network's output, (N, *output_shape), computed batch by batch: the last layer's numbers.
 
-        These are the last layer's numbers: logits where the network ends in Dense and has `SoftmaxCrossEntropy`;
-        `net.loss.probabilities(...)` makes probabilities of them, `.argmax(axis=1)` labels.
+        Those are logits where the network ends in Dense and has `SoftmaxCrossEntropy`; `net.loss.probabilities(...)`
+        makes probabilities of them, `.argmax(axis=1)` labels.
         """
         positive(batch_size, "batch_size")
+        if isinstance(x, np.ndarray) and x.ndim and len(x) <= batch_size:
+            return self._quick.predict(x.shape, x)
         given.built(self, "predict")
-        array = given.inputs(self, x)
-        if len(array) <= batch_size and not is_mapped(array):
-            x = array.astype(self.dtype, copy=False)  # the dtype has looked at the layers: 1 us less than by forward
-            return np.ascontiguousarray(self.infer(x) if type(self).forward is Chain.forward else self.forward(x))
-        return loop.predictions(self, Arrays(array, np.empty(0), None, batch_size, self.dtype))
+        return loop.predictions(self, Arrays(given.inputs(self, x), np.empty(0), None, batch_size, self.dtype))
 
     def evaluate(
         self,
@@ -279,8 +286,6 @@ class Network(Chain):
         """Print a table: layer, output shape, parameters; and their totals."""
         given.built(self, "summary")
         print(table(self))
-
-    # Keeping
 
     def save(self, path: str | os.PathLike[str], optimizer: Optimizer | None = None) -> None:
         """Write the network to one .npz file, beside `path` first and then renamed.

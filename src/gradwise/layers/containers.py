@@ -47,16 +47,16 @@ class Chain(Layer):
         self._owners: dict[str, tuple[Layer, str]] = {}
         self._held: program.Held | None = None
         self._planned: Plan = []
-        self._known: list[Layer] = []
-        self._all: list[Layer] = []
-        self._chains: list[Chain] = []
+        self._known: tuple[Layer, ...] = ()
+        self._all: tuple[Layer, ...] = ()
+        self._chains: tuple[Chain, ...] = ()
         self._inside = 0
         self._changes = 0
         self.largest = 1
         self.weights = 0
         self._inference: program.Forward | None = None
         self._training: program.Sweep | None = None
-        self._trains: list[bool] = []
+        self._trains: tuple[bool, ...] = ()
 
     def children(self) -> dict[str, Layer]:
         """Index -> layer."""
@@ -144,7 +144,7 @@ class Chain(Layer):
             Path -> gradient; of a large kernel a `Product`, which is not made yet.
         """
         self._refresh()
-        trains = [layer.trainable for layer in self._all]
+        trains = tuple([layer.trainable for layer in self._all])
         if self._training is None or trains != self._trains:
             plan, tables = self._planned, self._tables()
             learning = [learns(self.layers[index]) for index, _ in plan]
@@ -175,12 +175,12 @@ class Chain(Layer):
         if same and not self._chains:
             return self._changes
         if not same:
-            self._known = list(layers)
-            self._chains = [layer for layer in layers if isinstance(layer, Chain)]
+            self._known = tuple(layers)
+            self._chains = tuple([layer for layer in layers if isinstance(layer, Chain)])
         inside = sum(chain._refresh() for chain in self._chains)
         if not same or inside != self._inside:
             self._forget()
-            self._all = list(_inside(self))
+            self._all = tuple(_inside(self))
             self._arrange()
             self._inside = inside
             self._changes += 1

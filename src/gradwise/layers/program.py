@@ -68,8 +68,11 @@ class _Program:
 
     def made(self) -> Any:
         """The function."""
-        exec(compile("\n".join(self._lines) + "\n", "<a chain's program>", "exec"), self._names)
-        return self._names["program"]
+        source = "\n".join(self._lines) + "\n"
+        exec(compile(source, "<a chain's program>", "exec"), self._names)
+        made = self._names["program"]
+        made.source = source
+        return made
 
 
 def formulas(layer: Any) -> Formulas | None:

@@ -25,31 +25,9 @@ def _order(axes: int, by: int) -> tuple[int, ...]:
     return tuple((axis + by) % axes for axis in range(axes))
 
 
-class Flatten(Layer):
-    """Each sample as one row.  x: (N, ...) -> y: (N, features).
-
-    Parameters
-    ----------
-    channels_last : bool
-        False: images in the order (channels, height, width), as PyTorch flattens them. True: (height, width, channels),
-        the order of Keras's Flatten over channels-first images.
-    """
-
-    memory = "given"
-    formulas = Formulas(
-        forward=lambda x, channels_last: _fold(_ordered(x, channels_last), (-1,)),  # (N, features)
-        input=lambda dy, x, channels_last: _unfolded(dy, x, channels_last),  # (N, ...)
-    )
-
-    def __init__(self, channels_last: bool = False) -> None:
-        self.channels_last = channels_last
-
-    def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
-        return (math.prod(input_shape),)
-
-    def accepts(self, shape: Shape) -> bool:
-        """Any shape."""
-        return True
+def _flat(x: Array, channels_last: bool) -> Array:
+    """Each sample as one row."""
+    return _fold(_ordered(x, channels_last), (-1,))
 
 
 def _ordered(x: Array, channels_last: bool) -> Array:
@@ -62,6 +40,33 @@ def _unfolded(dy: Array, x: Array, channels_last: bool) -> Array:
     if channels_last and x.ndim > 2:
         return np.moveaxis(_fold(dy, _ordered(x, True).shape[1:]), -1, 1)
     return _fold(dy, x.shape[1:])
+
+
+class Flatten(Layer):
+    """Each sample as one row.  x: (N, ...) -> y: (N, features).
+
+    Parameters
+    ----------
+    channels_last : bool
+        False: images in the order (channels, height, width), as PyTorch flattens them. True: (height, width, channels),
+        the order of Keras's Flatten over channels-first images.
+    """
+
+    memory = "given"
+    formulas = Formulas(
+        forward=_flat,  # (N, features)
+        input=_unfolded,  # (N, ...)
+    )
+
+    def __init__(self, channels_last: bool = False) -> None:
+        self.channels_last = channels_last
+
+    def build(self, input_shape: Shape, rng: np.random.Generator) -> Shape:
+        return (math.prod(input_shape),)
+
+    def accepts(self, shape: Shape) -> bool:
+        """Any shape."""
+        return True
 
 
 class Reshape(Layer):

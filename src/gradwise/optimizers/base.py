@@ -13,6 +13,7 @@ from gradwise import config
 from gradwise.errors import ArgumentError, ShapeError
 from gradwise.kernels.products import Product, subtract
 from gradwise.optimizers.joined import Joined, small
+from gradwise.tracing import whole
 from gradwise.typing import Array, Index
 
 ALL = slice(None)
@@ -118,6 +119,7 @@ class Optimizer:
                     repr(self), f"needs a gradient of shape {parameter.shape} for {path!r}, but got {came}."
                 )
 
+    @whole
     def step(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         """Change each parameter in place by its gradient. The gradients are left as they are.
 

@@ -126,6 +126,7 @@ def fit(
     verbose: bool,
     workers: int | Workers = 1,
     batch_size: int = 1,
+    quick: Callable[..., Any],
 ) -> History:
     """Train for some epochs. Ctrl-C ends the run after the batch under way; a loss that is not finite ends it with an
     error, and the network is given back the arrays of its last finite epoch.
@@ -141,7 +142,11 @@ def fit(
         stack.enter_context(_stop_on_interrupt(training))
 
         def take(batch: Batch) -> tuple[float, Array]:
-            return step(network, loss, optimizer, batch, rng) if team is None else team.step(optimizer, batch, rng)
+            if team is not None:
+                return team.step(optimizer, batch, rng)
+            if batch.weight is not None:
+                return step(network, loss, optimizer, batch, rng)
+            return quick(batch.x.shape, batch.x, batch.y, rng)
 
         try:
             _each(watchers, "on_train_begin", training)

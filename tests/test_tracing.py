@@ -479,6 +479,91 @@ def test_arrays_of_the_owner_are_read_each_time():
     assert run(0, x).tolist() == [13.0, 13.0]
 
 
+class _Owner:
+    """An object whose methods are not the library's own."""
+
+    def __init__(self):
+        self.array = np.ones(2)
+        self.table = {1.0: 5.0}
+        self.list = [1.0, 2.0]
+        self.seen = None
+
+    def parts(self):
+        return list(self.list)
+
+    def generated(self):
+        yield from self.list
+
+
+def _numbers_of_the_owner(owner, x):
+    array = owner.array
+    return max(array) + min(array) + np.add.reduce(array) + array.sum() + (array + x).sum()
+
+
+def _perhaps(owner, x):
+    found = owner.table.get(float(x[0]))
+    return -1.0 if found is None else found
+
+
+def _sum_of_parts(owner, x):
+    total = x.sum()
+    for part in owner.parts():
+        total = total + part
+    return total
+
+
+def _by_order(owner, x):
+    return 1 if x.flags.c_contiguous else 2
+
+
+def _copied(owner, x):
+    y = x.astype(x.dtype, copy=True)
+    y += 1
+    return float((y - x).sum())
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "change", "other"),
+    [
+        (_numbers_of_the_owner, np.ones(2), lambda owner: owner.array.__imul__(3), np.ones(2)),
+        (_perhaps, np.ones(1), lambda owner: None, np.zeros(1)),
+        (_perhaps, np.zeros(1), lambda owner: owner.table.update({0.0: 2.0}), np.zeros(1)),
+        (_sum_of_parts, np.ones(1), lambda owner: owner.list.append(4.0), np.ones(1)),
+        (_sum_of_parts, np.ones(1), lambda owner: owner.list.__setitem__(0, 4.0), np.ones(1)),
+        (_by_order, np.ones((2, 3)), lambda owner: None, np.ones((3, 2)).T),
+        (_copied, np.ones(4), lambda owner: None, np.zeros(4)),
+    ],
+)
+def test_what_turns_out_otherwise_is_noticed(function, x, change, other):
+    owner = _Owner()
+    run = traced(function, owner)
+    assert set(often(run, x)) == {function(owner, x)}
+    assert holds(run)
+    change(owner)
+    assert run(0, other) == function(owner, other)
+
+
+def _fills(owner, x):
+    if owner.seen is None:
+        owner.seen = x.shape
+        owner.filled = [part * 2 for part in owner.generated()]
+    return owner.filled
+
+
+def test_what_is_begun_is_not_left_half_done():
+    owner = _Owner()
+
+    class Nothing:
+        def settled(self):
+            return True
+
+        def back(self):
+            pass
+
+    run = Traced(written(_fills), owner, lambda arguments: Nothing(), after=0)
+    assert run(0, np.ones(2)) == [2.0, 4.0]
+
+
 class _Counter:
     def __init__(self):
         self.array = np.zeros(3)

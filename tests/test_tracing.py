@@ -297,6 +297,18 @@ def test_bad_input_has_its_error_and_changes_nothing(bad, error, words):
     assert holds(one._quick.train_step, x.shape) or one._quick.train_step._missed
 
 
+@pytest.mark.parametrize("x", [5.0, np.array(5.0), "words", None, [[1.0], [1.0, 2.0]]])
+def test_what_is_no_batch_has_the_same_error_however_often_it_comes(x):
+    net, way = soon(network()), gw.SGD(0.1)
+    net.train_step(*data((5,)), way)
+    told = set()
+    for _ in range(2 * SOON):
+        with pytest.raises((errors.ShapeError, errors.DTypeError, ValueError)) as error:
+            net.train_step(x, np.array([0, 1]), way)
+        told.add(str(error.value))
+    assert len(told) == 1
+
+
 def test_a_loss_that_is_not_finite_changes_nothing():
     one, _, ways, x, y = ready()
     one.layers[2].bias[...] = [0, np.inf, 0, 0]

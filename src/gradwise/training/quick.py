@@ -58,10 +58,11 @@ class Kept:
 
     @classmethod
     def of(cls, network: Any, x: Any, rng: np.random.Generator) -> Kept | None:
-        """It; None where the step changes more than can be put back, or works on large arrays, all of which are there
-        at once while it is traced.
+        """It; None where the step changes more than can be put back, is given anything but an array, or works on large
+        ones, all of which are there at once while it is traced.
         """
-        return None if network.arrays("state") or len(x) * network.largest > _MOST else cls(network, rng)
+        small = isinstance(x, np.ndarray) and x.ndim > 0 and len(x) * network.largest <= _MOST
+        return cls(network, rng) if small and not network.arrays("state") else None
 
     def settled(self) -> bool:
         """Whether nobody has drawn a random number since: only so it does not matter if a step is begun twice."""

@@ -149,6 +149,42 @@ def test_fit_is_the_same_bit_for_bit():
     same_arrays(one, other)
 
 
+def test_a_fit_goes_on_with_its_own_optimizer_and_loss():
+    x, y = data((5,), samples=40)
+
+    def meddles(training):
+        training.network.optimizer = gw.SGD(5.0)
+        training.network.loss = gw.SoftmaxCrossEntropy(label_smoothing=0.5)
+
+    one, other = soon(network()), soon(network())
+    for net, callbacks in ((one, [meddles]), (other, [])):
+        net.fit(x, y, optimizer=gw.SGD(0.05), epochs=4, batch_size=8, verbose=False, callbacks=callbacks)
+    same_arrays(one, other)
+
+
+class _Named(gw.Layer):
+    """A parameter named as a program names what it makes."""
+
+    parameters = ("v900",)
+
+    def build(self, input_shape, rng):
+        self.v900 = np.ones(input_shape, np.float32)
+        return input_shape
+
+    def vjp(self, x, training=False, rng=None):
+        return x * self.v900, gw.Pullback(input=lambda dy: dy * self.v900, v900=lambda dy: (dy * x).sum(axis=0))
+
+
+def test_names_of_parameters_are_not_a_programs():
+    one, other = (way(network(lambda: [gw.Dense(6), _Named(), gw.Dense(4)])) for way in (soon, never))
+    ways = [gw.Adam(0.1), gw.Adam(0.1)]
+    x, y = data((5,))
+    for _ in range(SOON + 4):
+        assert one.train_step(x, y, ways[0]) == other.train_step(x, y, ways[1])
+    assert holds(one._quick.train_step, x.shape)
+    same_arrays(one, other)
+
+
 def test_weighted_batches_train_beside_programs():
     x, y = data((5,), samples=40)
     weight = np.linspace(0, 2, 40)

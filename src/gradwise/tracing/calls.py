@@ -107,7 +107,7 @@ def function(code: Code, called: Known, given: Sequence[Value], named: Named) ->
         return _written(code, code.constant(now), given, named, False)
     if isinstance(now, type) and len(getattr(now, "_fields", ())) == len(given) > 0 and not named:
         return Items(now, list(given))
-    if now in (bool, len, isinstance, type, zip, enumerate, reversed, tuple, list, getattr):
+    if now in (bool, len, isinstance, type, zip, enumerate, reversed, tuple, list):
         special = _special(code, now, given, named)
         if special is not None:
             return special
@@ -153,8 +153,6 @@ def _special(code: Code, now: Any, given: Sequence[Value], named: Named) -> Valu
         look(code, first)
         if isinstance(first, (Items, Table)) or isinstance(concrete(first), np.ndarray):
             return Known(len(concrete(first)))
-        return None
-    if now is getattr:
         return None
     if now is zip:
         return Items(

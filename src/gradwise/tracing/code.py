@@ -11,7 +11,7 @@ from typing import Any
 from gradwise.tracing.values import Abandoned, Closure, Known, Made, Method, Table, Untraceable, Value
 
 OFF: Any = object()  # what a program returns where it does not hold; nothing has been changed then
-_NAME = re.compile(r"\b[vc]\d+\b")
+_NAME = re.compile(r"\bv\d+\b")
 
 
 class Code:
@@ -156,7 +156,7 @@ class Code:
         lines = [
             f"def program({given}):",
             *self._head,
-            *_let_go(self._lines, {argument.name for argument in self.arguments}),
+            *_let_go(self._lines, {f"v{place}" for place in range(len(self.arguments), self._count)}),
         ]
         names = {name: value for name, value in self._names.items() if not name.startswith("v")}
         source = "\n".join(lines) + "\n"
@@ -166,15 +166,14 @@ class Code:
         return made
 
 
-def _let_go(lines: list[str], given: set[str]) -> list[str]:
+def _let_go(lines: list[str], made: set[str]) -> list[str]:
     """Lines with each array let go of behind the last line that names it, as when a function returns: the next one is
     given the same memory, which is in the caches.
     """
-    last = {name: place for place, line in enumerate(lines) for name in _NAME.findall(line) if name.startswith("v")}
+    last = {name: place for place, line in enumerate(lines) for name in _NAME.findall(line) if name in made}
     ends: dict[int, list[str]] = {}
     for name, place in last.items():
-        if name not in given:
-            ends.setdefault(place, []).append(name)
+        ends.setdefault(place, []).append(name)
     result = []
     for place, line in enumerate(lines):
         result.append(line)

@@ -110,12 +110,7 @@ class Expressions:
 
     def _call(self, node: ast.Call, scope: Scope) -> Any:
         called = self.value(node.func, scope)
-        given: list[Value] = []
-        for one in node.args:
-            if isinstance(one, ast.Starred):
-                given += looks.parts(self.code, self.value(one.value, scope))
-            else:
-                given.append(self.value(one, scope))
+        given = self._several(node.args, scope)
         if any(one.arg is None for one in node.keywords):
             raise Untraceable("arguments")
         named = {str(one.arg): self.value(one.value, scope) for one in node.keywords}
@@ -175,9 +170,7 @@ class Expressions:
             return self.binary(BINARY[type(op)], left, right)
         if isinstance(right, Table) and right.made is None and isinstance(left, Known):
             return Known((left.value in right.entries) is isinstance(op, ast.In))
-        if known(left) and known(right) and not isinstance(concrete(right), (dict, set)):
-            if isinstance(right, Known):
-                looks.contents(self.code, right)
+        if looks.fixed(self.code, left) and looks.fixed(self.code, right):
             return Known((concrete(left) in concrete(right)) is isinstance(op, ast.In))
         word = "in" if isinstance(op, ast.In) else "not in"
         return self.code.make(f"{self.code.text(left)} {word} {self.code.text(right)}", True)

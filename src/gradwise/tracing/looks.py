@@ -57,7 +57,7 @@ def truth(code: Code, value: Value) -> bool:
         so = bool(value.value)
         if value not in code.decided:
             code.unless(f"not {value.name}" if so else value.name)
-            if not isinstance(value.value, (list, dict)):
+            if constant(value.value):
                 code.decided.add(value)
         return so
     if isinstance(value, Known):

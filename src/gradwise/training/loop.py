@@ -144,7 +144,9 @@ def fit(
         def take(batch: Batch) -> tuple[float, Array]:
             if team is not None:
                 return team.step(optimizer, batch, rng)
-            if batch.weight is not None:
+            # A program is of the network's own loss and optimiser, which a callback may have changed since.
+            own = getattr(network, "loss", None) is loss and getattr(network, "optimizer", None) is optimizer
+            if batch.weight is not None or not own:
                 return step(network, loss, optimizer, batch, rng)
             return quick(batch.x.shape, batch.x, batch.y, rng)
 

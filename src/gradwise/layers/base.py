@@ -55,6 +55,7 @@ class Layer:
     A subclass defines `vjp`, or `formulas` from which it follows, and, where it has parameters or changes the shape,
     `build`; its constructor, if any, keeps its arguments under their own names. `repr`, equality and saving follow.
     Samples do not know of each other: training may go through a batch in parts, but for networks that have a state.
+    The layer keeps nothing from a pass: inference may go through parts of a batch by several threads at once.
 
     Attributes
     ----------

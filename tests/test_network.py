@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -877,3 +878,20 @@ def test_checkpoint(tmp_path):
         verbose=False,
     )
     assert (best / "1.npz").exists()
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="it is CPython's way of keeping attributes")
+def test_attributes_are_looked_up_the_quick_way():
+    """Whoever is asked for its `__dict__` gets one, and Python 3.11 looks up all of its attributes the slow way then."""
+    layers = [Dense(4), ReLU(), Dense(3)]
+    net, steps = Network(layers, SoftmaxCrossEntropy(), input_shape=2, random_state=0), SGD(0.1)
+    x, y = np.zeros((5, 2), np.float32), np.zeros(5, int)
+    net._quick.train_step.after = net._quick.predict.after = 1
+    for _ in range(3):
+        net.train_step(x, y, steps)
+        net.predict(x)
+    net.fit(x, y, epochs=1, verbose=0)
+    assert len(net._quick.train_step.programs) == len(net._quick.predict.programs) == 1
+    for one in (net, *layers, net.loss, steps):
+        known = [name for part in gc.get_referents(one) if isinstance(part, dict) for name in part]
+        assert not {"layers", "trainable", "label_smoothing", "learning_rate"}.intersection(known)

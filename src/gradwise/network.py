@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,16 +74,17 @@ class Network(Chain):
         self.rng = generator(random_state)
         self.optimizer: Optimizer | None = None
         self.classes: list[str] | None = None
+        self._quick = Quick(self)
         if input_shape is not None:
             self.build(sizes(input_shape, "input_shape"), self.rng)
-
-    @cached_property
-    def _quick(self) -> Quick:
-        return Quick(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: all but the programs, which are of this network."""
         return {name: value for name, value in super().__getstate__().items() if name != "_quick"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._quick = Quick(self)
 
     # Training
 

@@ -14,7 +14,7 @@ from gradwise.errors import ArgumentError, DTypeError, ShapeError
 from gradwise.initializers import Placeholder
 from gradwise.kernels.memory import aligned_like
 from gradwise.layers.formulas import Formulas
-from gradwise.layers.unbuilt import Unbuilt
+from gradwise.layers.unbuilt import Unbuilt, held
 from gradwise.typing import Array, Pullback, RandomState, Shape
 
 
@@ -187,7 +187,7 @@ class Layer:
     def __setattr__(self, name: str, value: Any) -> None:
         """Parameters and state are the layer's own: an array assigned is copied, in their memory order."""
         if isinstance(value, np.ndarray) and name in self._own:
-            present = self.__dict__.get(name)
+            present = held(self, name)
             if not isinstance(present, np.ndarray) or isinstance(present, Placeholder):
                 present = value
             elif present.shape != value.shape:

@@ -24,3 +24,16 @@ class Unbuilt:
             f"{layer!r} has no {self.name} yet: it is built by build(input_shape, rng), by a Network with"
             " input_shape=..., or by the first data that a Network is trained on."
         )
+
+
+def held(layer: Any, name: str) -> Any:
+    """What a layer has itself by that name; None where it has nothing, or its class has.
+
+    Not asked of its `__dict__`: of who was asked for that Python 3.11 looks up all attributes the slow way, 50 ns each
+    instead of 10.
+    """
+    try:
+        found = getattr(layer, name, None)
+    except NotBuiltError:
+        return None
+    return None if found is getattr(type(layer), name, None) else found

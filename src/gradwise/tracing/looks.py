@@ -158,17 +158,18 @@ def _bound(made: Any) -> bool:
 
 
 def _of_object(code: Code, value: Known, name: str) -> Any:
-    """An attribute of an object that lives longer than the program."""
+    """An attribute of an object that lives longer than the program. Whether it has it itself is not asked of its
+    `__dict__`, as in `layers.unbuilt.held`.
+    """
     now = value.value
     described = inspect.getattr_static(type(now), name, None)
     if isinstance(described, property):
         return described.fget, value
     made = getattr(now, name)
-    if name not in getattr(now, "__dict__", ()):
-        if isinstance(described, FunctionType):
-            return Method(value, name, described)
-        if callable(made) and not isinstance(made, (type, FunctionType)):
-            return Method(value, name)
+    if isinstance(described, FunctionType) and getattr(made, "__func__", None) is described:
+        return Method(value, name, described)
+    if callable(made) and not isinstance(made, type) and (made is described or getattr(now, name) is not made):
+        return Method(value, name)  # the class's, or made for who asks
     owner = code.constant(now)
     if isinstance(made, float):  # a learning rate, say, may change any time
         return code.make(f"{owner}.{name}", True)

@@ -19,7 +19,7 @@ from gradwise.layers import containers
 from gradwise.training import step
 
 SIZES = (1, 7, 100, 1023, 5000, 100_000)
-had = pytest.mark.skipif(memory._VALUE is None, reason="arrays begin where NumPy has them here")
+had = pytest.mark.skipif(memory.Aligned.value is None, reason="arrays begin where NumPy has them here")
 
 
 def beginnings(arrays):
@@ -93,8 +93,8 @@ def test_where_anything_is_other_than_known_nothing_changes(what, value, monkeyp
     variable, found = memory._aligned()
     assert found is None
     assert isinstance(variable, ContextVar)
-    monkeypatch.setattr(memory, "_VARIABLE", variable)
-    monkeypatch.setattr(memory, "_VALUE", found)
+    monkeypatch.setattr(memory.Aligned, "variable", variable)
+    monkeypatch.setattr(memory.Aligned, "value", found)
     with memory.Aligned():
         assert np.ones(10).sum() == 10
 

@@ -83,7 +83,7 @@ def test_helpers_compute_in_the_context_of_the_one_who_asks():
 
     def run(part):
         both.wait()
-        return np.getbufsize(), np.geterr()["over"], memory._VARIABLE.get(None)
+        return np.getbufsize(), np.geterr()["over"], memory.Aligned.variable.get(None)
 
     before = np.setbufsize(4096)
     try:
@@ -91,7 +91,7 @@ def test_helpers_compute_in_the_context_of_the_one_who_asks():
             found = side.by_side(run, range(2), 2)
     finally:
         np.setbufsize(before)
-    assert found == [(4096, "raise", memory._VALUE)] * 2
+    assert found == [(4096, "raise", memory.Aligned.value)] * 2
 
 
 def test_each_makes_its_products_alone_and_then_all_is_as_it_was(two_threads):

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import textwrap
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import gradwise as gw
 from gradwise import errors
 from gradwise.tracing import Traced, whole
 from gradwise.tracing import traced as wrapper
+from gradwise.tracing.contexts import Setting
 from gradwise.training import quick
 
 SOON = 3  # calls alike before one is traced
@@ -749,3 +751,86 @@ def test_without_its_source_a_function_is_called_as_it_is():
     exec("def plain(owner, x):\n    return x + 1\n", names)
     run = Traced(names["plain"], None, after=SOON)
     assert [y.item() for y in often(run, np.ones(1))] == [2.0] * (SOON + 3)
+
+
+_MODE = ContextVar("mode", default="outside")
+
+
+class _Inside(Setting):
+    variable, value = _MODE, "inside"
+
+
+class _Deep(Setting):
+    variable, value = _MODE, "deep"
+
+
+def _modes():
+    return _MODE.get()
+
+
+def _by_mode(owner, x):
+    first = x * (2 if _MODE.get() == "outside" else 3)
+    with _Inside():
+        second = x + (10 if _MODE.get() == "inside" else 20)
+        with _Deep():
+            third = x + (100 if _MODE.get() == "deep" else 200)
+        with _Deep():
+            pass
+        if x.sum() > 1000:
+            return first
+        fourth = second * (5 if _MODE.get() == "inside" else 7)
+        noted = owner.note()
+    return first + third + fourth, noted, _MODE.get()
+
+
+class _Notes:
+    """What a function that is not gone into sees of the variable."""
+
+    note = staticmethod(whole(_modes))
+
+
+def test_contexts_that_set_a_variable_are_set_by_programs():
+    """Nested, left by a return, by a program that does not hold, and by an error; and looked at outside of them."""
+    watched = traced(_by_mode, _Notes(), keep=lambda given: _Nothing())
+    x = np.arange(3.0)
+    for _ in range(SOON + 3):
+        made, noted, after = watched(0, x)
+        np.testing.assert_array_equal(made, 2 * x + x + 100 + 5 * (x + 10))
+        assert (noted, after, _MODE.get()) == ("inside", "outside", "outside")
+    source = written_by(watched)
+    assert source.count(".set(") == source.count(".reset(") == 3
+    assert "_Inside" not in source
+    np.testing.assert_array_equal(watched(0, x + 1000), 2 * (x + 1000))  # not the program's way
+    assert _MODE.get() == "outside"
+    with _Deep():
+        assert watched(0, x)[2] == "deep"
+    with pytest.raises(TypeError):
+        watched(0, None)
+    assert _MODE.get() == "outside"
+
+
+class _Nothing:
+    """Nothing to be put back."""
+
+    def settled(self):
+        return True
+
+    def back(self):
+        pass
+
+
+def written_by(watched):
+    (program,) = watched.programs.values()
+    return program.source
+
+
+def _turned_twice(owner, x):
+    return x.T.dot(x) + x.T[:, :3].sum() + x.T.T.sum()
+
+
+def test_an_array_is_turned_once():
+    watched = traced(_turned_twice)
+    x = np.arange(12.0).reshape(3, 4)
+    for _ in range(SOON + 3):
+        np.testing.assert_array_equal(watched(0, x), _turned_twice(None, x))
+    assert written_by(watched).count(".T") == 1

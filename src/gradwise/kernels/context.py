@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token, copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import numpy as np
 
 from gradwise.kernels import BUFFER
+from gradwise.tracing.contexts import Setting
 
 
 def changed_by(choose: Callable[[], Any]) -> tuple[ContextVar[Any], Any]:
@@ -25,21 +26,14 @@ def _choose() -> None:
     np.setbufsize(BUFFER)
 
 
-_VARIABLE, _VALUE = changed_by(_choose)
+class Computing(Setting):
+    """The context training runs in: what is not finite is an error of its own, not a warning, and buffers are small."""
+
+    __slots__ = ()
+
+    variable, value = changed_by(_choose)
 
 
 def computing() -> bool:
     """Whether this is the context of `Computing`, in which nothing warns."""
-    return _VARIABLE.get(None) is _VALUE
-
-
-class Computing:
-    """The context training runs in: what is not finite is an error of its own, not a warning, and buffers are small."""
-
-    __slots__ = ("_before",)
-
-    def __enter__(self) -> None:
-        self._before: Token[Any] = _VARIABLE.set(_VALUE)
-
-    def __exit__(self, *error: object) -> None:
-        _VARIABLE.reset(self._before)
+    return Computing.variable.get(None) is Computing.value

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradwise.errors import ArgumentError
 from gradwise.kernels import activations as kernel
+from gradwise.kernels.softmax import log_softmax, softmax
 from gradwise.layers.base import Layer
 from gradwise.layers.formulas import Formulas
 from gradwise.typing import Array, Pullback, Shape
@@ -108,7 +109,7 @@ class Softmax(_Activation):
     """
 
     formulas = Formulas(
-        forward=kernel.softmax,
+        forward=softmax,
         input=lambda dy, y: y * (dy - (y * dy).sum(axis=1, keepdims=True)),
     )
 
@@ -117,6 +118,6 @@ class LogSoftmax(_Activation):
     """log(softmax(x)) over axis 1, exact where softmax underflows."""
 
     formulas = Formulas(
-        forward=kernel.log_softmax,
+        forward=log_softmax,
         input=lambda dy, y: dy - np.exp(y) * dy.sum(axis=1, keepdims=True),
     )

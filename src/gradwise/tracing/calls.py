@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ def method(code: Code, called: Method, given: Sequence[Value], named: Named) -> 
     owner, name = called.owner, called.name
     if isinstance(owner, Table) and owner.made is None:
         return _of_table(owner, name, given)
+    if (
+        isinstance(owner, Known)
+        and isinstance(owner.value, ContextVar)
+        and name == "get"
+        and owner.value in code.inside
+    ):
+        return Known(code.inside[owner.value])
     fixed = isinstance(owner, Known) and all(map(known, [*given, *named.values()]))
     if (
         isinstance(owner, Known)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from gradwise.tracing.values import Abandoned, Closure, Known, Made, Method, Table, Untraceable, Value
 
 OFF: Any = object()  # what a program returns where it does not hold; nothing has been changed then
+_NONE: Any = object()
 _NAME = re.compile(r"\bv\d+\b")
 
 
@@ -36,6 +39,7 @@ class Code:
         self._indent = "    "
         self._count = 0
         self.decided: set[Made] = set()  # whose truth has been asked for
+        self.inside: dict[ContextVar[Any], Any] = {}  # the values that lines have given context variables
         self.changing = False  # whether lines have changed what outlasts the program
         self.arguments = [self._variable(value, False) for value in values]
 
@@ -71,15 +75,37 @@ class Code:
             raise Abandoned("changes what cannot be put back")
         self.changing = True
 
-    def within(self, context: str, run: Callable[[], Any]) -> Any:
+    def within(self, context: str, run: Callable[[], Any]) -> None:
         """What is written by `run`, inside a context."""
         manager = eval(context, self._names)
         self._lines.append(f"{self._indent}with {context}:")
+        with manager, self._deeper():
+            run()
+
+    def setting(self, variable: ContextVar[Any], value: Any, run: Callable[[], Any]) -> None:
+        """What is written by `run`, where a context variable has a value."""
+        name, before = self.constant(variable), self.inside.get(variable, _NONE)
+        token = self.make(f"{name}.set({self.constant(value)})")
+        self.inside[variable] = value
+        self._lines.append(f"{self._indent}try:")
+        try:
+            with self._deeper():
+                run()
+        finally:
+            self._lines.append(f"{self._indent}finally:")
+            with self._deeper():
+                self.do(f"{name}.reset({token.name})")
+            del self.inside[variable]
+            if before is not _NONE:
+                self.inside[variable] = before
+
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
+        """Lines that stand a step further in, of which there is one at the least."""
         self._indent += "    "
         count = len(self._lines)
         try:
-            with manager:
-                return run()
+            yield
         finally:
             if len(self._lines) == count:
                 self._lines.append(f"{self._indent}pass")

@@ -142,7 +142,8 @@ def attribute(code: Code, value: Value, name: str) -> Any:
         if name == "T" and value.turned is not None:
             return value.turned
         made = code.make(f"{value.name}.{name}", name in ("T", "real") and isinstance(now, (np.ndarray, np.generic)))
-        made.turned = value if name == "T" else None
+        if name == "T":
+            made.turned, value.turned = value, made
         return made
     if isinstance(now, (ModuleType, type, np.ndarray, np.ufunc, FunctionType)) or constant(now):
         made = getattr(now, name)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradwise.tracing import calls, looks
 from gradwise.tracing.code import Code
+from gradwise.tracing.contexts import Setting
 from gradwise.tracing.expressions import BINARY, Expressions
 from gradwise.tracing.source import tree
 from gradwise.tracing.values import Abandoned, Closure, Items, Known, Scope, Table, Untraceable, Value, concrete
@@ -152,8 +153,12 @@ class Trace(Expressions):
     def _with(self, node: ast.With, scope: Scope) -> None:
         if len(node.items) > 1 or node.items[0].optional_vars:
             raise Untraceable("several contexts")
-        context = self.code.text(self.value(node.items[0].context_expr, scope))
-        self.code.within(context, lambda: self.statements(node.body, scope))
+        asked = node.items[0].context_expr
+        kind = self.value(asked.func, scope) if isinstance(asked, ast.Call) and not asked.args else None
+        if isinstance(kind, Known) and isinstance(kind.value, type) and issubclass(kind.value, Setting):
+            self.code.setting(kind.value.variable, kind.value.value, lambda: self.statements(node.body, scope))
+        else:
+            self.code.within(self.code.text(self.value(asked, scope)), lambda: self.statements(node.body, scope))
 
     def _functiondef(self, node: ast.FunctionDef, scope: Scope) -> None:
         scope.set(node.name, self.closure(node, scope))

@@ -101,6 +101,8 @@ def test_each_makes_its_products_alone_and_then_all_is_as_it_was(two_threads):
     with pytest.raises(ZeroDivisionError):
         side.by_side(lambda part: 1 / part, range(3), 2)
     assert (two_threads, library.threads()) == ([2], 2)
+    two_threads[0] = 1  # somebody limits it
+    assert library.threads() == 1
 
 
 def test_others_are_told_the_number_that_they_would_have(two_threads):

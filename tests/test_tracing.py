@@ -87,6 +87,17 @@ def same_arrays(one, other):
         np.testing.assert_array_equal(array, other.parameters()[path], err_msg=path)
 
 
+def trained_alike(layers, optimizer, steps):
+    """Two networks after the same steps: one that may have programs, one that never has; and the batch."""
+    one, other = soon(network(layers)), never(network(layers))
+    ways = [optimizer(), optimizer()]
+    x, y = data((5,))
+    for _ in range(steps):
+        assert one.train_step(x, y, ways[0]) == other.train_step(x, y, ways[1])
+    same_arrays(one, other)
+    return one, other, x
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_are_the_same_bit_for_bit(name, optimizer):
@@ -178,13 +189,8 @@ class _Named(gw.Layer):
 
 
 def test_names_of_parameters_are_not_a_programs():
-    one, other = (way(network(lambda: [gw.Dense(6), _Named(), gw.Dense(4)])) for way in (soon, never))
-    ways = [gw.Adam(0.1), gw.Adam(0.1)]
-    x, y = data((5,))
-    for _ in range(SOON + 4):
-        assert one.train_step(x, y, ways[0]) == other.train_step(x, y, ways[1])
+    one, _, x = trained_alike(lambda: [gw.Dense(6), _Named(), gw.Dense(4)], lambda: gw.Adam(0.1), SOON + 4)
     assert holds(one._quick.train_step, x.shape)
-    same_arrays(one, other)
 
 
 def test_weighted_batches_train_beside_programs():
@@ -359,16 +365,8 @@ def test_a_loss_that_is_not_finite_changes_nothing():
 
 
 def test_layers_that_draw_numbers_draw_the_same_ones():
-    def layers():
-        return [gw.Dense(9), gw.Dropout(0.5), gw.Dense(4)]
-
-    one, other = soon(network(layers)), never(network(layers))
-    ways = [gw.SGD(0.1), gw.SGD(0.1)]
-    x, y = data((5,))
-    for _ in range(3 * SOON):
-        assert one.train_step(x, y, ways[0]) == other.train_step(x, y, ways[1])
+    one, *_ = trained_alike(lambda: [gw.Dense(9), gw.Dropout(0.5), gw.Dense(4)], lambda: gw.SGD(0.1), 3 * SOON)
     assert not one._quick.train_step.programs
-    same_arrays(one, other)
 
 
 class _Mean(gw.Layer):
@@ -387,14 +385,7 @@ class _Mean(gw.Layer):
 
 
 def test_layers_with_a_state_keep_it_as_they_should():
-    def layers():
-        return [gw.Dense(9), _Mean(), gw.Dense(4)]
-
-    one, other = soon(network(layers)), never(network(layers))
-    ways = [gw.SGD(0.1), gw.SGD(0.1)]
-    x, y = data((5,))
-    for _ in range(3 * SOON):
-        assert one.train_step(x, y, ways[0]) == other.train_step(x, y, ways[1])
+    one, other, x = trained_alike(lambda: [gw.Dense(9), _Mean(), gw.Dense(4)], lambda: gw.SGD(0.1), 3 * SOON)
     assert not one._quick.train_step.programs
     for path, array in one.arrays("state").items():
         np.testing.assert_array_equal(array, other.arrays("state")[path])

@@ -16,7 +16,8 @@ from gradwise.kernels import blas
 # inference of F at 256 0.92, of G 0.97, of E at 1024 1.06. By 1,800,000 F at 128 takes 0.87, but peaks at 78 to 86 MB.
 _NUMBERS = 1_300_000 if blas.PACKS else 640_000
 # Likewise where several threads have parts of their own: two convolutions of 24 and 48 filters of 5 x 5 take at batch
-# 256 0.93 of one thread's time, by 650,000 1.3; three of 16, 32 and 32 channels on 32 x 32 0.76 and 0.72.
+# 256 0.80 to 1.01 of one thread's time, by 650,000 1.2 to 1.6; three of 16, 32 and 32 channels on 32 x 32 0.72 to 0.80
+# and 0.67 to 0.78.
 _EACH = 450_000
 # Samples of which each pixel's numbers begin on a cache line: F at 128, by 32 and not by 43, 0.88 of the time, its
 # inference at 256, by 48 and not by 43, 28.7 -> 25.5 ms.

@@ -3,8 +3,8 @@
 NumPy lets go of Python's lock while it computes, so calls on large arrays run at the same time. Two threads of BLAS
 share products and nothing else, and what one has written the other reads; of threads with parts of their own each keeps
 its arrays near itself. Training has processes for that (`gradwise.training.parallel`): by two threads F of the
-benchmarks' networks takes at batch 128 0.86 of the time, by two processes 0.77, but G 1.1 to 1.4, E 1.4 to 1.5 and D
-1.4 to 1.9.
+benchmarks' networks takes at batch 128 0.84 to 0.99 of the time, by two processes 0.77, but G 1.1 to 1.4, E 1.4 to 1.6
+and D 1.4 to 2.1.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _Made = TypeVar("_Made")
 
 # Numbers that a batch hands on between two layers, from which this pays: on two cores of an AMD EPYC without AVX-512
 # inference takes by it of G at 256, 9.4 million, 1.00 of the time in good minutes and 0.76 in others, of two layers
-# with tanh and average pooling, 512 samples, 0.56, of 1 x 1, 64 channels, 256 samples, 0.69, of E at 2048 and F at 1024
-# 1.00. Where a step was trained just before, BLAS's second thread keeps awake for a tenth of a second, and takes turns
-# with ours: then G takes 140 ms instead of 100, and three convolutions of 4.2 million numbers 54 and not 43, but 31
-# later.
+# with tanh and average pooling, 512 samples, 0.56 to 0.62, of three convolutions with pooling on 32 x 32, 1024 samples,
+# 0.71 to 0.82, of E at 2048 and F at 1024 1.00. Where a step was trained just before, BLAS's second thread keeps awake
+# for a tenth of a second, and takes turns with ours: then G takes 140 ms instead of 100, and those three at 256, 2.1
+# million, would take 54 and not 43, but 31 later.
 _PAYS = 8_000_000
 _MOST = 4  # threads; more were not measured
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -17,9 +18,10 @@ import pytest
 
 import gradwise as gw
 from gradwise import Callback, Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, Network, Pullback, ReLU
-from gradwise.errors import ArgumentError, MissingExtraError, NonFiniteError, ShapeError, WorkerError
+from gradwise.errors import ArgumentError, DataError, MissingExtraError, NonFiniteError, ShapeError, WorkerError
 from gradwise.kernels import products
-from gradwise.training import shared
+from gradwise.tracing import Traced
+from gradwise.training import shared, sharing
 
 pytest.importorskip("threadpoolctl")
 METHODS = [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
@@ -236,6 +238,72 @@ def test_a_forked_worker_has_one_thread():
         assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) == 1
 
 
+@pytest.mark.skipif("fork" not in METHODS, reason="fork")
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_process_runs_a_program_of_the_same_bits(weighted, monkeypatch):
+    """Where parts alike have come often enough; parts with weights go without."""
+    x, y = images()
+    weight = np.linspace(0.5, 2, len(x)) if weighted else None
+    nets, made, parent = [], [], os.getpid()
+    for after in (3, 10**9):
+        programs = multiprocessing.RawArray("i", 2)
+
+        class Counted(Traced):
+            def __call__(self, *arguments, programs=programs):
+                result = super().__call__(*arguments)
+                programs[os.getpid() != parent] = len(self.programs)
+                return result
+
+        monkeypatch.setattr(sharing, "Traced", functools.partial(Counted, after=after))
+        net = network(Dense(200))
+        net.fit(
+            x, y, optimizer=gw.Adam(0.01), epochs=3, batch_size=10, sample_weight=weight, workers=2, verbose=False
+        )  # fmt: skip
+        made.append(list(programs))
+        nets.append(net)
+    assert made == [[0, 0] if weighted else [1, 1], [0, 0]]
+    for path, array in nets[0].parameters().items():
+        np.testing.assert_array_equal(nets[1].parameters()[path], array)
+
+
+def test_batches_are_looked_through_however_often_they_come():
+    x, y = images(10)
+    net, wrong = network(), x.copy()
+    wrong[9, 0, 7, 7] = np.nan
+    net._quick.batch.after = 3
+    with gw.Workers(net, 2, 10) as team:
+        for _ in range(6):
+            net.train_step(x, y, gw.SGD(0.1), workers=team)
+        assert net._quick.batch.programs
+        with pytest.raises(DataError, match="x has NaN"):
+            net.train_step(wrong, y, gw.SGD(0.1), workers=team)
+        assert np.isfinite(net.train_step(x, y, gw.SGD(0.1), workers=team))
+
+
+class Wrong(Layer):
+    """Says of its derivative what is not so."""
+
+    parameters = ("scale",)
+
+    def build(self, input_shape, rng):
+        self.scale = np.ones(input_shape, np.float32)
+        return input_shape
+
+    def vjp(self, x, training=False, rng=None):
+        return x * self.scale, Pullback(input=lambda dy: dy * self.scale, scale=lambda dy: (dy * x).sum(keepdims=True))
+
+
+def test_a_gradient_of_another_shape_changes_nothing():
+    x, y = images()
+    net = network(Wrong())
+    before = {path: array.copy() for path, array in net.parameters().items()}
+    with pytest.raises(ShapeError, match=r"the gradient of '4.scale' has the shape \(1, 1\), the parameter \(36,\)"):
+        net.fit(x, y, workers=2, verbose=False)
+    for path, array in net.parameters().items():
+        np.testing.assert_array_equal(array, before[path])
+
+
 def test_an_optimizers_error_breaks_nothing_off():
     x, y = images()
     optimizer = gw.Adam()
@@ -252,7 +320,7 @@ def test_a_step_that_was_broken_off_is_not_gone_on_with(monkeypatch):
     net = network()
     with gw.Workers(net, 2, 50) as team:
         with monkeypatch.context() as patch:
-            patch.setattr("gradwise.training.parallel.gradients", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr("gradwise.training.sharing.gradients", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 net.train_step(x, y, gw.SGD(0.1), workers=team)
         with pytest.raises(WorkerError, match="was broken off, so they do not go on: start new Workers"):

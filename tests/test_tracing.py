@@ -16,7 +16,7 @@ from gradwise import errors
 from gradwise.tracing import Traced, whole
 from gradwise.tracing import traced as wrapper
 from gradwise.tracing.contexts import Setting
-from gradwise.training import quick
+from gradwise.training import sharing
 
 SOON = 3  # calls alike before one is traced
 
@@ -720,7 +720,7 @@ def test_an_error_is_the_functions_own():
 def test_large_batches_are_not_traced(monkeypatch):
     one, other = soon(network()), never(network())
     ways = [gw.SGD(0.1), gw.SGD(0.1)]
-    monkeypatch.setattr(quick, "_MOST", 7 * 10)
+    monkeypatch.setattr(sharing, "_MOST", 7 * 10)
     for samples, is_traced in ((11, False), (10, True), (11, False)):
         x, y = data((5,), samples=samples)
         for _ in range(2 * SOON):

@@ -19,7 +19,7 @@ from gradwise.losses import Loss
 from gradwise.optimizers import Optimizer
 from gradwise.summary import table
 from gradwise.training import given, loop
-from gradwise.training.batches import Arrays, Batch
+from gradwise.training.batches import Arrays
 from gradwise.training.callbacks import Callback, Training
 from gradwise.training.history import History
 from gradwise.training.parallel import Workers
@@ -212,7 +212,7 @@ class Network(Chain):
         known = self.optimizer is not None and (optimizer is None or optimizer is self.optimizer)
         if not known or workers is not None:
             given.loss(self, "train_step")
-            batch = Batch(*given.pair(self, x, y), None)
+            batch = self._quick.batch(getattr(x, "shape", None), x, y)
             self.optimizer = given.optimizer(self, optimizer)
             if workers is not None:
                 with Computing():

@@ -5,6 +5,7 @@ the arrays between layers stay near the caches and are not asked of the system a
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 
 from gradwise.kernels import blas
 
@@ -37,7 +38,7 @@ _MOST = 3_300_000 if blas.PACKS else 1_650_000
 _READ, _FAR = 2, 10_000_000
 
 
-def together(samples: int, largest: int, weights: int, threads: int = 1) -> list[slice]:
+def together(samples: int, largest: int, weights: int, threads: int = 1) -> tuple[slice, ...]:
     """The samples of a batch that go together.
 
     Parameters
@@ -52,7 +53,7 @@ def together(samples: int, largest: int, weights: int, threads: int = 1) -> list
     """
     numbers = max(_NUMBERS if threads == 1 else _EACH, min(weights // _READ, _FAR))
     if samples * largest <= numbers:
-        return [slice(0, samples)]
+        return (slice(0, samples),)
     most = numbers // largest
     if most < _ROW:
         least = next((few for few in (_ROW, 8, 4) if few * largest <= _MOST), 2)
@@ -62,7 +63,8 @@ def together(samples: int, largest: int, weights: int, threads: int = 1) -> list
     return cut(samples, rounds * threads, min(most, _ROW))
 
 
-def cut(samples: int, count: int, unit: int = 1) -> list[slice]:
-    """Samples in up to `count` shares of about the same size, all but the last of whole units."""
+@lru_cache(maxsize=1024)
+def cut(samples: int, count: int, unit: int = 1) -> tuple[slice, ...]:
+    """Samples in up to `count` shares of about the same size, all but the last of whole units; worked out once."""
     cuts = sorted({min(-(-samples * k // (count * unit)) * unit, samples) for k in range(count + 1)})
-    return [slice(*pair) for pair in itertools.pairwise(cuts)]
+    return tuple(slice(*pair) for pair in itertools.pairwise(cuts))

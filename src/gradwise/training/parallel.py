@@ -35,10 +35,12 @@ from gradwise.training.shared import (
     Spec,
     added,
     place,
+    places,
     spec,
     tell,
 )
-from gradwise.training.step import descend, gradients, parts, scale_of, step
+from gradwise.training.sharing import Sharing
+from gradwise.training.step import descend, parts, scale_of, step
 from gradwise.typing import Array
 
 _PATIENCE = 5.0  # seconds that a worker is given to end by itself
@@ -47,10 +49,11 @@ _PATIENCE = 5.0  # seconds that a worker is given to end by itself
 class _Worker:
     """What the parent knows of a worker: its process, the line to it, what they share, and what was said last."""
 
-    def __init__(self, process: Any, line: Line, block: Block) -> None:
+    def __init__(self, process: Any, line: Line, block: Block, layout: dict[str, Spec]) -> None:
         self.process = process
         self.line = line
         self.block = block
+        self.gradients = places(block, layout)
         self.task: Any = None
         self.reply: Any = None
 
@@ -92,6 +95,7 @@ class Workers:
         self.network: Chain = network
         self._rng: np.random.Generator = network.rng
         self.loss: Loss = network.loss
+        self._sharing = Sharing(network, network.loss)
         self.count = count
         self._batch, self._capacity = batch_size, math.ceil(batch_size / count)
         self._spin = _processors() >= count  # whoever waits may not take a processor from one that works
@@ -109,21 +113,21 @@ class Workers:
         self._views = {path: parameters.view(path, of) for path, of in layout.items()}
         shapes = (self.network.input_shape or (), self.network.output_shape or (), ())
         inputs, outputs, numbers = (8 * self._capacity * math.prod(shape) for shape in shapes)
-        places = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
-        places |= {place(path): size for path, size in sizes.items()}
+        lies = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
+        lies |= {place(path): size for path, size in sizes.items()}
         self._factors = Factors(context, layout, self._batch)
         shared = Shared(parameters, layout, self._factors, self.count, self._spin)
         seed = _seed(self._rng)
         self._limited = self._limit(limits=1, user_api="blas")
         try:
             for number in range(1, self.count):
-                block, counters = Block(context, places), Line.counters(context)
+                block, counters = Block(context, lies), Line.counters(context)
                 here, there = context.Pipe()
                 arguments = (self.network, self.loss, shared, number, block, (counters, there), [*seed, number])
                 process = context.Process(target=serve, args=arguments, daemon=True, name=f"gradwise-{number}")
                 process.start()
                 there.close()
-                self._workers.append(_Worker(process, Line(counters, True, here), block))
+                self._workers.append(_Worker(process, Line(counters, True, here), block, layout))
             for path, (owner, name) in self.network.owners().items():
                 self._own[path] = getattr(owner, name)
                 self._views[path][...] = self._own[path]
@@ -176,7 +180,7 @@ class Workers:
         found: dict[str, Any] = {}
         products: tuple[str, ...] = ()
         try:
-            total, prediction, found = gradients(self.network, self.loss, shares[0], rng, scale)
+            total, prediction, found = self._sharing.gradients(shares[0], rng, scale)
             products = self._factors.take(found, rows[0], samples)
             predictions.append(prediction)
         except (ValueError, TypeError) as own:
@@ -189,8 +193,8 @@ class Workers:
                 total += float(worker.block.view("loss", LOSS)[0])
                 at = reply.prediction
                 predictions.append(worker.block.view("prediction", at) if isinstance(at, Spec) else at)
-                for path, kept in reply.gradients.items():
-                    found[path] = added(found[path], worker.block, path, kept)
+                for path in reply.gradients:
+                    found[path] = added(found[path], worker.gradients[path])
         if error is None and not math.isfinite(total):
             error = NonFiniteError(f"the loss is {total}.")
         if error is None:

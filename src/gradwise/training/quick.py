@@ -15,10 +15,9 @@ from gradwise.layers.containers import Chain
 from gradwise.tracing import Traced
 from gradwise.training import given, loop
 from gradwise.training.batches import Arrays, Batch, is_mapped
+from gradwise.training.sharing import Drawn, small
 from gradwise.training.step import step
 from gradwise.typing import Array
-
-_MOST = 1 << 18  # numbers handed on: of larger batches what lies between the calls of NumPy is a hundredth
 
 
 class Quick:
@@ -30,6 +29,8 @@ class Quick:
         (x.shape, x, y) -> the batch's mean loss, by the network's optimiser; x and y as they are given.
     fit_step : Traced
         (x.shape, x, y, rng) -> the same and the predictions, of a batch that has been checked, within `Computing`.
+    batch : Traced
+        (x.shape, x, y) -> what is given, checked, in the parameters' dtype.
     predict : Traced
         (x.shape, x) -> the network's output for samples that go as one batch.
     """
@@ -37,11 +38,12 @@ class Quick:
     def __init__(self, network: Any) -> None:
         self.train_step = Traced(_train_step, network, lambda given: Kept.of(network, given[0], network.rng))
         self.fit_step = Traced(_fit_step, network, lambda given: Kept.of(network, given[0], given[2]))
+        self.batch = Traced(_batch, network)
         self.predict = Traced(_predict, network)
 
 
-class Kept:
-    """What a step changes, as it is now; of a network whose layers have a state, nothing is kept.
+class Kept(Drawn):
+    """What a step changes, as it is now.
 
     Parameters
     ----------
@@ -50,27 +52,19 @@ class Kept:
     """
 
     def __init__(self, network: Any, rng: np.random.Generator) -> None:
+        super().__init__(rng)
         self._network = network
-        self._rng = rng
-        self._drawn = rng.bit_generator.state
         self._steps = network.optimizer.steps
         self._arrays = {path: array.copy(order="K") for path, array in network.arrays().items()}
 
     @classmethod
     def of(cls, network: Any, x: Any, rng: np.random.Generator) -> Kept | None:
-        """It; None where the step changes more than can be put back, is given anything but an array, or works on large
-        ones, all of which are there at once while it is traced.
-        """
-        small = isinstance(x, np.ndarray) and x.ndim > 0 and len(x) * network.largest <= _MOST
-        return cls(network, rng) if small and not network.arrays("state") else None
-
-    def settled(self) -> bool:
-        """Whether nobody has drawn a random number since: only so it does not matter if a step is begun twice."""
-        return bool(self._rng.bit_generator.state == self._drawn)
+        """It, where a step of that batch is to be a program."""
+        return cls(network, rng) if small(network, x) else None
 
     def back(self) -> None:
         """Put it back."""
-        self._rng.bit_generator.state = self._drawn
+        super().back()
         self._network.optimizer.steps = self._steps
         for path, array in self._network.arrays().items():
             array[...] = self._arrays[path]
@@ -78,9 +72,13 @@ class Kept:
 
 def _train_step(network: Any, x: Any, y: Any) -> float:
     loss = given.loss(network, "train_step")
-    batch = Batch(*given.pair(network, x, y), None)
+    batch = _batch(network, x, y)
     with Computing():
         return step(network, loss, network.optimizer, batch, network.rng)[0]
+
+
+def _batch(network: Any, x: Any, y: Any) -> Batch:
+    return Batch(*given.pair(network, x, y), None)
 
 
 def _fit_step(network: Any, x: Array, y: Array, rng: np.random.Generator) -> tuple[float, Array]:

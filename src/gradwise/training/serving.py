@@ -12,8 +12,8 @@ from gradwise.kernels.products import subtract
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.training.batches import Batch
-from gradwise.training.shared import LOSS, MESSAGE, NEWS, SAME, STEP, Block, Factors, Line, Spec, keep, tell
-from gradwise.training.step import gradients
+from gradwise.training.shared import LOSS, MESSAGE, NEWS, SAME, STEP, Block, Factors, Line, Spec, keep, places, tell
+from gradwise.training.sharing import Sharing
 from gradwise.typing import Array
 
 
@@ -37,10 +37,10 @@ class Task(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a worker has made of its part: where its prediction lies, or that itself, and where its gradients do."""
+    """What a worker has made of its part: where its prediction lies, or that itself, and which gradients there are."""
 
     prediction: Spec | Array
-    gradients: dict[str, Spec]
+    gradients: tuple[str, ...]
     products: tuple[str, ...]  # those whose factors lie beside the others'
 
 
@@ -67,7 +67,7 @@ def serve(
     parameters = {path: shared.parameters.view(path, of) for path, of in shared.layout.items()}
     for path, (owner, name) in network.owners().items():
         object.__setattr__(owner, name, parameters[path])
-    rng = np.random.default_rng(seed)
+    kept, rng, sharing = places(block, shared.layout), np.random.default_rng(seed), Sharing(network, loss)
     parent: Any = multiprocessing.parent_process()
     task: Task | None = None
     reply: Any = None
@@ -89,12 +89,13 @@ def serve(
         batch = Batch(*(block.view(name, at) if isinstance(at, Spec) else at for name, at in task.arrays.items()))
         try:
             with Computing():
-                total, prediction, found = gradients(network, loss, batch, rng, task.scale)
+                total, prediction, found = sharing.gradients(batch, rng, task.scale)
             block.view("loss", LOSS)[0] = total
             at = block.put("prediction", prediction) or np.ascontiguousarray(prediction)
             products = shared.factors.take(found, task.rows, task.samples)
-            kept = {path: keep(block, path, gradient, shared.layout[path].dtype) for path, gradient in found.items()}
-            reply = Reply(at, kept, products)
+            for path, gradient in found.items():
+                keep(kept[path], path, gradient)
+            reply = Reply(at, tuple(found), products)
         except (ValueError, TypeError) as error:
             reply = error
         same = isinstance(reply, Reply) and isinstance(reply.prediction, Spec) and reply == said

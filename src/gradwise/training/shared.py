@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from gradwise.errors import ShapeError
 from gradwise.kernels.products import Product
 from gradwise.typing import Array, Index, Shape
 
@@ -251,15 +252,18 @@ def place(path: str) -> str:
     return f"gradient of {path}"
 
 
-def keep(block: Block, path: str, gradient: Any, dtype: str) -> Spec:
-    """Put a gradient, in its parameter's dtype, where the parent finds it."""
-    array = np.asarray(gradient).astype(dtype, copy=False)
-    of = spec(array)
-    block.view(place(path), of)[...] = array
-    return of
+def places(block: Block, layout: Mapping[str, Spec]) -> dict[str, Array]:
+    """Path -> where in a worker's block the gradient of that parameter lies, as the parameter itself does."""
+    return {path: block.view(place(path), of) for path, of in layout.items()}
 
 
-def added(own: Any, block: Block, path: str, kept: Spec) -> Array:
+def keep(target: Array, path: str, gradient: Any) -> None:
+    """Put a gradient where the parent finds it."""
+    if gradient.shape != target.shape:
+        raise ShapeError(f"the gradient of {path!r}", f"has the shape {gradient.shape}, the parameter {target.shape}.")
+    target[...] = gradient
+
+
+def added(own: Any, kept: Array) -> Array:
     """The sum of a gradient and what `keep` put there, in the memory of that."""
-    other = block.view(place(path), kept)
-    return np.add(np.asarray(own), other, out=other)
+    return np.add(own, kept, out=kept)

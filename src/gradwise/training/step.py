@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -54,7 +54,7 @@ def gradients(network: Chain, loss: Loss, batch: Batch, rng: np.random.Generator
     return total, np.concatenate(predictions), found
 
 
-def parts(batch: Batch, rows: list[slice]) -> list[Batch]:
+def parts(batch: Batch, rows: Sequence[slice]) -> list[Batch]:
     """A batch in parts of those samples."""
     return [Batch(batch.x[r], batch.y[r], None if batch.weight is None else batch.weight[r]) for r in rows]
 

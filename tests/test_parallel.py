@@ -256,10 +256,11 @@ def test_each_process_runs_a_program_of_the_same_bits(weighted, monkeypatch):
                 return result
 
         monkeypatch.setattr(sharing, "Traced", functools.partial(Counted, after=after))
-        net = network(Dense(200))
-        net.fit(
-            x, y, optimizer=gw.Adam(0.01), epochs=3, batch_size=10, sample_weight=weight, workers=2, verbose=False
-        )  # fmt: skip
+        net, optimizer = network(Dense(200)), gw.SGD(0.1)
+        with gw.Workers(net, 2, 10) as team:
+            for rate in (0.1, 0.05, 0.2):
+                optimizer.learning_rate = rate
+                net.fit(x, y, optimizer=optimizer, batch_size=10, sample_weight=weight, workers=team, verbose=False)
         made.append(list(programs))
         nets.append(net)
     assert made == [[0, 0] if weighted else [1, 1], [0, 0]]

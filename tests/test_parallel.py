@@ -299,7 +299,9 @@ def test_a_gradient_of_another_shape_changes_nothing():
     x, y = images()
     net = network(Wrong())
     before = {path: array.copy() for path, array in net.parameters().items()}
-    with pytest.raises(ShapeError, match=r"the gradient of '4.scale' has the shape \(1, 1\), the parameter \(36,\)"):
+    with pytest.raises(
+        ShapeError, match=r"the gradient of '4.scale' has the shape \(1, 1\): .* the parameter's, \(36,\)"
+    ):
         net.fit(x, y, workers=2, verbose=False)
     for path, array in net.parameters().items():
         np.testing.assert_array_equal(array, before[path])

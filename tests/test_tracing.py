@@ -16,7 +16,7 @@ from gradwise import errors
 from gradwise.tracing import Traced, whole
 from gradwise.tracing import traced as wrapper
 from gradwise.tracing.contexts import Setting
-from gradwise.training import sharing
+from gradwise.training import kept
 
 SOON = 3  # calls alike before one is traced
 
@@ -593,15 +593,7 @@ def _fills(owner, x):
 
 def test_what_is_begun_is_not_left_half_done():
     owner = _Owner()
-
-    class Nothing:
-        def settled(self):
-            return True
-
-        def back(self):
-            pass
-
-    run = Traced(written(_fills), owner, lambda arguments: Nothing(), after=0)
+    run = Traced(written(_fills), owner, lambda arguments: _Nothing(), after=0)
     assert run(0, np.ones(2)) == [2.0, 4.0]
 
 
@@ -720,7 +712,7 @@ def test_an_error_is_the_functions_own():
 def test_large_batches_are_not_traced(monkeypatch):
     one, other = soon(network()), never(network())
     ways = [gw.SGD(0.1), gw.SGD(0.1)]
-    monkeypatch.setattr(sharing, "_MOST", 7 * 10)
+    monkeypatch.setattr(kept, "_MOST", 7 * 10)
     for samples, is_traced in ((11, False), (10, True), (11, False)):
         x, y = data((5,), samples=samples)
         for _ in range(2 * SOON):

@@ -34,8 +34,8 @@ from gradwise.training.shared import (
     Line,
     Spec,
     added,
+    gradients_in,
     place,
-    places,
     spec,
     tell,
 )
@@ -53,7 +53,7 @@ class _Worker:
         self.process = process
         self.line = line
         self.block = block
-        self.gradients = places(block, layout)
+        self.gradients = gradients_in(block, layout)
         self.task: Any = None
         self.reply: Any = None
 
@@ -113,15 +113,15 @@ class Workers:
         self._views = {path: parameters.view(path, of) for path, of in layout.items()}
         shapes = (self.network.input_shape or (), self.network.output_shape or (), ())
         inputs, outputs, numbers = (8 * self._capacity * math.prod(shape) for shape in shapes)
-        lies = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
-        lies |= {place(path): size for path, size in sizes.items()}
+        room = {"x": inputs, "y": outputs, "weight": numbers, "prediction": outputs, "loss": 8, "task": 8, "reply": 8}
+        room |= {place(path): size for path, size in sizes.items()}
         self._factors = Factors(context, layout, self._batch)
         shared = Shared(parameters, layout, self._factors, self.count, self._spin)
         seed = _seed(self._rng)
         self._limited = self._limit(limits=1, user_api="blas")
         try:
             for number in range(1, self.count):
-                block, counters = Block(context, lies), Line.counters(context)
+                block, counters = Block(context, room), Line.counters(context)
                 here, there = context.Pipe()
                 arguments = (self.network, self.loss, shared, number, block, (counters, there), [*seed, number])
                 process = context.Process(target=serve, args=arguments, daemon=True, name=f"gradwise-{number}")

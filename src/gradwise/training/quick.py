@@ -15,7 +15,7 @@ from gradwise.layers.containers import Chain
 from gradwise.tracing import Traced
 from gradwise.training import given, loop
 from gradwise.training.batches import Arrays, Batch, is_mapped
-from gradwise.training.sharing import Drawn, small
+from gradwise.training.kept import Kept
 from gradwise.training.step import step
 from gradwise.typing import Array
 
@@ -40,34 +40,6 @@ class Quick:
         self.fit_step = Traced(_fit_step, network, lambda given: Kept.of(network, given[0], given[2]))
         self.batch = Traced(_batch, network)
         self.predict = Traced(_predict, network)
-
-
-class Kept(Drawn):
-    """What a step changes, as it is now.
-
-    Parameters
-    ----------
-    network : Network
-    rng : numpy.random.Generator
-    """
-
-    def __init__(self, network: Any, rng: np.random.Generator) -> None:
-        super().__init__(rng)
-        self._network = network
-        self._steps = network.optimizer.steps
-        self._arrays = {path: array.copy(order="K") for path, array in network.arrays().items()}
-
-    @classmethod
-    def of(cls, network: Any, x: Any, rng: np.random.Generator) -> Kept | None:
-        """It, where a step of that batch is to be a program."""
-        return cls(network, rng) if small(network, x) else None
-
-    def back(self) -> None:
-        """Put it back."""
-        super().back()
-        self._network.optimizer.steps = self._steps
-        for path, array in self._network.arrays().items():
-            array[...] = self._arrays[path]
 
 
 def _train_step(network: Any, x: Any, y: Any) -> float:

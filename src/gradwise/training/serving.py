@@ -12,7 +12,20 @@ from gradwise.kernels.products import subtract
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.training.batches import Batch
-from gradwise.training.shared import LOSS, MESSAGE, NEWS, SAME, STEP, Block, Factors, Line, Spec, keep, places, tell
+from gradwise.training.shared import (
+    LOSS,
+    MESSAGE,
+    NEWS,
+    SAME,
+    STEP,
+    Block,
+    Factors,
+    Line,
+    Spec,
+    gradients_in,
+    keep,
+    tell,
+)
 from gradwise.training.sharing import Sharing
 from gradwise.typing import Array
 
@@ -67,7 +80,8 @@ def serve(
     parameters = {path: shared.parameters.view(path, of) for path, of in shared.layout.items()}
     for path, (owner, name) in network.owners().items():
         object.__setattr__(owner, name, parameters[path])
-    kept, rng, sharing = places(block, shared.layout), np.random.default_rng(seed), Sharing(network, loss)
+    kept, sharing = gradients_in(block, shared.layout), Sharing(network, loss)
+    rng = np.random.default_rng(seed)
     parent: Any = multiprocessing.parent_process()
     task: Task | None = None
     reply: Any = None

@@ -252,7 +252,7 @@ def place(path: str) -> str:
     return f"gradient of {path}"
 
 
-def places(block: Block, layout: Mapping[str, Spec]) -> dict[str, Array]:
+def gradients_in(block: Block, layout: Mapping[str, Spec]) -> dict[str, Array]:
     """Path -> where in a worker's block the gradient of that parameter lies, as the parameter itself does."""
     return {path: block.view(place(path), of) for path, of in layout.items()}
 
@@ -260,7 +260,10 @@ def places(block: Block, layout: Mapping[str, Spec]) -> dict[str, Array]:
 def keep(target: Array, path: str, gradient: Any) -> None:
     """Put a gradient where the parent finds it."""
     if gradient.shape != target.shape:
-        raise ShapeError(f"the gradient of {path!r}", f"has the shape {gradient.shape}, the parameter {target.shape}.")
+        raise ShapeError(
+            f"the gradient of {path!r}",
+            f"has the shape {gradient.shape}: the layer's pullback is to give one of the parameter's, {target.shape}.",
+        )
     target[...] = gradient
 
 

@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gradwise.layers.containers import Chain
 from gradwise.losses import Loss
 from gradwise.tracing import Traced
 from gradwise.training.batches import Batch
+from gradwise.training.kept import Drawn, small
 from gradwise.training.step import Found, gradients
 from gradwise.typing import Array
-
-_MOST = 1 << 18  # numbers handed on: of larger batches what lies between the calls of NumPy is a hundredth
-
-
-def small(network: Chain, x: Any) -> bool:
-    """Whether programs are worth the while for a batch, all arrays of which are there at once while it is traced; of
-    layers that have a state they would change more than can be put back.
-    """
-    array = isinstance(x, np.ndarray) and x.ndim > 0
-    return array and len(x) * network.largest <= _MOST and not network.arrays("state")
-
-
-class Drawn:
-    """What gradients change: the state of a generator, as it is now.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    """
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._drawn = rng.bit_generator.state
-
-    def settled(self) -> bool:
-        """Whether nobody has drawn a random number since: only so it does not matter if a step is begun twice."""
-        return bool(self._rng.bit_generator.state == self._drawn)
-
-    def back(self) -> None:
-        """Put it back."""
-        self._rng.bit_generator.state = self._drawn
 
 
 class Sharing:
